@@ -1,0 +1,3 @@
+"""The terminal workbench for fine-tuning language models."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""What the workbench knows, in plain Python: no torch, no textual."""

@@ -1,0 +1,1 @@
+"""What can be picked: models, their architectures, and datasets."""

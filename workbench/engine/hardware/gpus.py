@@ -1,0 +1,82 @@
+"""The GPUs of this machine, read through NVML: what they are and how much memory is free right now."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU. Memory in bytes, `utilization` in per cent, `temperature` in °C; None where the driver does not say."""
+
+    index: int
+    uuid: str
+    name: str
+    total_bytes: int | None
+    free_bytes: int | None
+    used_bytes: int | None
+    utilization: int | None
+    temperature: int | None
+    power_watts: float | None
+
+
+def list_gpus(nvml: Any | None = None) -> list[Gpu]:
+    """Every GPU that NVML lists. No driver or no library gives an empty list, never an exception.
+
+    `nvml` stands for the `pynvml` module; tests give their own.
+    """
+    library = nvml if nvml is not None else _import_pynvml()
+    if library is None:
+        return []
+    try:
+        library.nvmlInit()
+    except Exception:  # pynvml raises one class per driver fault, and OSError where the library is broken
+        return []
+    try:
+        count = _ask(library.nvmlDeviceGetCount) or 0
+        gpus = (_read(library, index) for index in range(count))
+        return [gpu for gpu in gpus if gpu is not None]
+    finally:
+        _ask(library.nvmlShutdown)
+
+
+def _import_pynvml() -> Any | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    return pynvml
+
+
+def _read(nvml: Any, index: int) -> Gpu | None:
+    """One GPU; None when it fell off the bus between the count and now."""
+    handle = _ask(nvml.nvmlDeviceGetHandleByIndex, index)
+    if handle is None:
+        return None
+    memory = _ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+    rates = _ask(nvml.nvmlDeviceGetUtilizationRates, handle)
+    milliwatts = _ask(nvml.nvmlDeviceGetPowerUsage, handle)
+    return Gpu(
+        index=index,
+        uuid=_text(_ask(nvml.nvmlDeviceGetUUID, handle)) or f"index-{index}",
+        name=_text(_ask(nvml.nvmlDeviceGetName, handle)) or "GPU",
+        total_bytes=int(memory.total) if memory else None,
+        free_bytes=int(memory.free) if memory else None,
+        used_bytes=int(memory.used) if memory else None,
+        utilization=int(rates.gpu) if rates else None,
+        temperature=_ask(nvml.nvmlDeviceGetTemperature, handle, getattr(nvml, "NVML_TEMPERATURE_GPU", 0)),
+        power_watts=milliwatts / 1000 if milliwatts is not None else None,
+    )
+
+
+def _ask(function: Callable[..., Any], *arguments: Any) -> Any | None:
+    """The answer, or None: any single figure may be unsupported (vGPU, MIG, laptops)."""
+    try:
+        return function(*arguments)
+    except Exception:  # see list_gpus
+        return None
+
+
+def _text(value: object) -> str:
+    """Older pynvml returns bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")

@@ -1,0 +1,179 @@
+"""A recipe: everything that defines a run, as frozen, strictly checked models."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from workbench.engine.objectives import OBJECTIVES, ObjectiveId
+from workbench.engine.text import slug
+from workbench.engine.tuning import TUNINGS, TuningId
+
+Positive = Annotated[int, Field(ge=1)]
+Strings = Annotated[tuple[str, ...], Field(strict=False)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, no unknown keys, no coerced types; attribute docstrings are the help texts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class DatasetSettings(Section):
+    """Where the rows come from."""
+
+    path: str
+    """A local file, a Hugging Face dataset id, or a built-in name such as `glossary`."""
+    split: str = "train"
+    """The split to train on, for a dataset from the Hub."""
+    eval_path: str | None = None
+    """Rows to evaluate on, never trained on; a local file or a built-in name."""
+    eval_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of rows set aside for evaluation, when there is no `eval_path`."""
+    max_rows: Positive | None = None
+    """Use only the first rows, for a quick trial."""
+
+
+class LoraSettings(Section):
+    """Low-rank adapters; peft's names."""
+
+    lora_r: Positive = 16
+    """Rank: the inner width of each adapter pair. More learns more and costs more."""
+    lora_alpha: Positive = 32
+    """Scale: an adapter's output is multiplied by lora_alpha / lora_r."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of an adapter's inputs dropped while training."""
+    target_modules: Literal["all-linear"] | Strings = "all-linear"
+    """The layers that get an adapter: `all-linear`, or a list such as [q_proj, v_proj]."""
+    use_rslora: bool = False
+    """Scale by lora_alpha / sqrt(lora_r) (rank-stabilised LoRA)."""
+
+
+class QuantizationSettings(Section):
+    """How QLoRA holds the frozen base."""
+
+    bits: Literal[4, 8] = 4
+    """4 (NF4) or 8 (LLM.int8)."""
+    double_quantization: bool = True
+    """Quantise the scales too; saves about 0.4 bits a weight."""
+
+
+class TrainingSettings(Section):
+    """The training loop; the names of transformers' and trl's own arguments."""
+
+    num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
+    """Passes over the dataset."""
+    max_steps: Annotated[int, Field(ge=-1)] = -1
+    """Stop after this many optimizer steps; -1 means by epochs."""
+    per_device_train_batch_size: Positive = 4
+    """Rows a GPU handles at once: memory grows with it."""
+    per_device_eval_batch_size: Positive = 4
+    """Rows a GPU evaluates at once."""
+    gradient_accumulation_steps: Positive = 4
+    """Micro-batches summed before a step: a larger batch without its memory."""
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate; default 2e-4 for LoRA and QLoRA, 2e-5 for full."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
+    """How the learning rate falls."""
+    warmup_steps: Annotated[float, Field(ge=0)] = 0.03
+    """Steps over which the rate rises; below 1, a share of all steps."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Pull of the weights towards zero."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """Gradients are scaled down to this norm."""
+    optim: str = "adamw_torch_fused"
+    """The optimizer, by transformers' OptimizerNames."""
+    max_length: Positive = 1024
+    """Tokens a row may have; longer rows are cut."""
+    packing: bool = False
+    """Fill each sequence with several rows: no padding, more tokens a second."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: much less memory, about a third slower."""
+    assistant_only_loss: bool = True
+    """Learn the assistant's tokens only; false also learns the prompts."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """How weights are held; auto is bfloat16 on a GPU that has it, float32 on a CPU."""
+    bf16: bool | None = None
+    """Compute under bfloat16 autocast; default: yes on a GPU with bfloat16, no on a CPU."""
+    attn_implementation: Literal["eager", "sdpa", "flash_attention_2"] = "sdpa"
+    """The attention kernel."""
+    logging_steps: Positive = 10
+    """Log every so many steps."""
+    save_steps: Positive | None = 500
+    """Write a checkpoint every so many steps; null: only when asked to."""
+    save_total_limit: Positive = 2
+    """Checkpoints kept; older ones are deleted."""
+    eval_steps: Positive | None = None
+    """Evaluate every so many steps; default: once an epoch when there is something to evaluate on."""
+    seed: Annotated[int, Field(ge=0)] = 42
+    """Seed of the weights' initialisation, the data order and the sampling."""
+
+
+class SampleSettings(Section):
+    """What the model is asked while it learns."""
+
+    every_steps: Positive | None = 50
+    """Answer the prompts every so many steps, and at step 0 and at the end; null: only then."""
+    prompts: Strings = ()
+    """The same prompts each time, so that answers can be compared."""
+    max_new_tokens: Positive = 64
+    """Tokens an answer may have."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 answers greedily."""
+
+
+class HardwareSettings(Section):
+    """What the run may use."""
+
+    use_cpu: bool = False
+    """Train on the CPU even where there is a GPU."""
+
+
+class Recipe(Section):
+    """Everything that defines a run."""
+
+    name: Annotated[str, Field(max_length=64)] = ""
+    """The run's name; default: made of model, tuning and objective."""
+    model: str
+    """A Hub id, a folder, or `tiny-base`."""
+    dataset: DatasetSettings
+    """A path or id alone, or a section."""
+    objective: ObjectiveId = "sft"
+    """What is learned."""
+    tuning: TuningId = "lora"
+    """Which weights move: full, lora or qlora."""
+    lora: LoraSettings = LoraSettings()
+    quantization: QuantizationSettings = QuantizationSettings()
+    training: TrainingSettings = TrainingSettings()
+    samples: SampleSettings = SampleSettings()
+    hardware: HardwareSettings = HardwareSettings()
+
+    @field_validator("dataset", mode="before")
+    @classmethod
+    def _path_alone(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+    @field_validator("objective", mode="after")
+    @classmethod
+    def _can_be_trained(cls, value: ObjectiveId) -> ObjectiveId:
+        if not OBJECTIVES[value].trainable:
+            able = ", ".join(o.id for o in OBJECTIVES.values() if o.trainable)
+            raise ValueError(f"{OBJECTIVES[value].title} cannot be trained by this version yet; it trains: {able}")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_name(cls, data: object) -> object:
+        if not isinstance(data, dict) or data.get("name") or not isinstance(data.get("model"), str):
+            return data
+        parts = (data["model"].rstrip("/").rsplit("/", 1)[-1], data.get("tuning", "lora"), data.get("objective", "sft"))
+        return {**data, "name": slug("-".join(map(str, parts)))}
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak learning rate that the run will use."""
+        return self.training.learning_rate or TUNINGS[self.tuning].default_learning_rate
+
+    @property
+    def effective_batch_size(self) -> int:
+        """Rows a step, on one device."""
+        return self.training.per_device_train_batch_size * self.training.gradient_accumulation_steps

@@ -1,0 +1,212 @@
+"""Recipes as YAML: strict reading with file and line, dotted overrides, writing that keeps comments."""
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.constructor import DuplicateKeyError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent, NodeEvent, ScalarEvent
+
+from workbench.engine.errors import InputError
+from workbench.engine.recipe import Recipe
+from workbench.engine.text import nearest, one_line
+
+MAX_RECIPE_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a recipe: the dotted `field` it concerns ("" for the whole), the 1-based `line` if known."""
+
+    field: str
+    message: str
+    line: int | None = None
+
+
+class RecipeError(InputError):
+    """A recipe that cannot be used; `problems` holds every fault, the message is the first."""
+
+    def __init__(self, source: str, problems: Sequence[Problem], hint: str | None = None) -> None:
+        first = problems[0]
+        where = f"{source}:{first.line}" if first.line else source
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(f"{where}: {first.message}{more}", hint)
+        self.problems = tuple(problems)
+
+
+def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe in a file, with `key.sub=value` overrides applied. Raises RecipeError or InputError."""
+    try:
+        if path.stat().st_size > MAX_RECIPE_BYTES:
+            raise InputError(f"{path} is larger than 1 MB: this is not a recipe.")
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
+    except OSError as error:
+        raise InputError(f"Cannot read the recipe {path}: {error.strerror}.") from None
+    return parse_recipe(text, str(path), overrides)
+
+
+def parse_recipe(text: str, source: str = "recipe", overrides: Iterable[str] = ()) -> Recipe:
+    """The recipe in a YAML (or JSON) text. Raises RecipeError."""
+    data = _read_yaml(text, source)
+    plain: dict[str, Any] = _plain(data)
+    overridden = [_apply_override(plain, item) for item in overrides]
+    try:
+        return Recipe.model_validate(plain)
+    except ValidationError as error:
+        # A misspelt key is the likelier cause of a missing one than the other way round.
+        entries = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+        problems = [_problem(entry, data, overridden) for entry in entries]
+        raise RecipeError(source, problems) from None
+
+
+def _read_yaml(text: str, source: str) -> CommentedMap:
+    """The document, refused when it holds what a recipe never needs: aliases, anchors, tags, duplicate keys."""
+    yaml = YAML(typ="rt")
+    yaml.preserve_quotes = True
+    try:
+        for event in YAML(typ="rt").parse(io.StringIO(text)):
+            if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
+                raise RecipeError(source, [Problem("", "aliases and anchors (& and *) are not allowed in a recipe",
+                                                   event.start_mark.line + 1)], "Write the value out.")
+            tag = getattr(event, "tag", None)
+            if tag and not (isinstance(event, ScalarEvent) and str(tag) == "!"):
+                raise RecipeError(source, [Problem("", f"the tag {tag} is not allowed in a recipe",
+                                                   event.start_mark.line + 1)], "Remove it.")
+        data = yaml.load(text)
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise RecipeError(source, [Problem("", one_line(str(error.problem), 100), line)]) from None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        message = f"not valid YAML: {one_line(str(error.problem or error.context), 120)}"
+        raise RecipeError(source, [Problem("", message, mark.line + 1 if mark else None)]) from None
+    except (YAMLError, RecursionError, ValueError) as error:
+        raise RecipeError(source, [Problem("", f"not valid YAML: {one_line(str(error), 120)}")]) from None
+    if not isinstance(data, CommentedMap):
+        what = "empty" if data is None else "not a mapping of settings"
+        raise RecipeError(source, [Problem("", f"the recipe is {what}")], "It needs at least `model` and `dataset`.")
+    return data
+
+
+def _plain(value: Any) -> Any:
+    """YAML nodes as builtins; ruamel's number and string types are subclasses that would leak into the models."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
+
+
+def _apply_override(data: dict[str, Any], item: str) -> str:
+    key, equals, raw = item.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise InputError(f"--set {item}: expected key=value.", "For example --set training.learning_rate=1e-4.")
+    try:
+        value = _plain(YAML(typ="rt").load(raw)) if raw.strip() else None
+    except YAMLError:
+        raise InputError(f"--set {item}: the value is not valid YAML.") from None
+    target = data
+    *parents, last = key.split(".")
+    for parent in parents:
+        if isinstance(target.get(parent), str) and parent == "dataset":
+            target[parent] = {"path": target[parent]}
+        inner = target.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {item}: {parent} is a single value, not a section.")
+        target = inner
+    target[last] = value
+    return key
+
+
+def _problem(error: Any, data: CommentedMap, overridden: Sequence[str]) -> Problem:
+    # A union adds its branches' names to the location; only real keys and indices are the user's words.
+    location = [part for part in error["loc"] if not (isinstance(part, str) and ("[" in part or part == "function"))]
+    field = ".".join(str(part) for part in location)
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        known = known_fields(location[:-1])
+        guess = nearest(str(location[-1]), known)
+        meant = f"; did you mean {guess}?" if guess else f"; known here: {', '.join(known)}"
+        message = f"{field} is not a setting{meant}"
+    elif kind == "missing":
+        message = f"{field} is missing"
+    elif kind == "value_error":
+        message = f"{field}: {error['ctx']['error']}"
+    else:
+        given = one_line(repr(error["input"]), 40)
+        detail = error["msg"][0].lower() + error["msg"][1:]
+        message = f"{field} is {given}: {detail}"
+    if field in overridden:
+        return Problem(field, f"--set {message}")
+    return Problem(field, message, _line_of(location, data))
+
+
+def known_fields(location: Sequence[Any]) -> list[str]:
+    """The names of the settings in a section, given by its path from the top (empty: the top itself)."""
+    model: type[BaseModel] = Recipe
+    for part in location:
+        info = model.model_fields.get(str(part))
+        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
+            return []
+        model = info.annotation
+    return list(model.model_fields)
+
+
+def _line_of(location: Sequence[Any], data: Any) -> int | None:
+    line = None
+    for part in location:
+        try:
+            line = (data.lc.key(part) if isinstance(data, CommentedMap) else data.lc.item(part))[0] + 1
+            data = data[part]
+        except (AttributeError, KeyError, IndexError, TypeError):
+            break
+    return line
+
+
+def recipe_to_yaml(recipe: Recipe, full: bool = False) -> str:
+    """The recipe as YAML: only what differs from the defaults, or everything when `full`."""
+    data = recipe.model_dump(mode="json", exclude_defaults=not full)
+    ordered = {key: data[key] for key in Recipe.model_fields if key in data}
+    return _dump(ordered)
+
+
+def update_yaml(text: str, recipe: Recipe) -> str:
+    """`text`, a recipe, changed to say what `recipe` says; comments, order and untouched values stay as they are."""
+    document = _read_yaml(text, "recipe")
+    before = parse_recipe(text).model_dump(mode="json")
+    _merge(document, before, recipe.model_dump(mode="json"))
+    return _dump(document)
+
+
+def _merge(document: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    for key, value in after.items():
+        if value == before.get(key):
+            continue
+        if isinstance(value, dict):
+            if not isinstance(document.get(key), CommentedMap):
+                document[key] = {"path": document[key]} if isinstance(document.get(key), str) else {}
+            _merge(document[key], before.get(key) or {}, value)
+        else:
+            document[key] = value
+
+
+def _dump(data: Any) -> str:
+    yaml = YAML(typ="rt")
+    yaml.width = 120
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.allow_unicode = True
+    stream = io.StringIO()
+    yaml.dump(data, stream)
+    return stream.getvalue()

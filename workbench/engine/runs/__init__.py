@@ -1,0 +1,1 @@
+"""Runs on disk: launching, supervising, reading, controlling."""

@@ -1,0 +1,94 @@
+"""Launching: a recipe becomes a run directory and a detached supervisor."""
+
+import os
+import subprocess
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from workbench.engine.atomic import write_atomic, write_json
+from workbench.engine.catalog.models import resolve_model
+from workbench.engine.data.sources import resolve_dataset
+from workbench.engine.errors import InputError, RunError
+from workbench.engine.paths import home_dir
+from workbench.engine.planning import Plan
+from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_file import recipe_to_yaml
+from workbench.engine.runs.directory import RunDirectory, create_run_directory
+from workbench.engine.runs.liveness import lock_holder
+
+_START_SECONDS = 20.0
+_LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
+
+
+def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None) -> RunDirectory:
+    """Start a run that outlives this process, and return once its supervisor is in charge.
+
+    `base_dir` is where the recipe's relative paths start. Raises InputError or RunError.
+    """
+    if plan.problems:
+        raise InputError(plan.problems[0].message, plan.problems[0].hint)
+    resolved = resolve_recipe(recipe, base_dir)
+    run = create_run_directory(resolved.name)
+    write_atomic(run.recipe, recipe_to_yaml(resolved, full=True).encode())
+    write_json(run.plan, {"plan": plan.to_json(), "versions": library_versions(),
+                          "dataset_fingerprint": plan.dataset_fingerprint})
+    start_supervisor(run)
+    return run
+
+
+def resolve_recipe(recipe: Recipe, base_dir: Path | None) -> Recipe:
+    """The recipe with every default and path made explicit: it means the same in any folder."""
+
+    def absolute(reference: str) -> str:
+        source = resolve_dataset(reference, base_dir)
+        return str(source.path) if source.kind == "file" else source.name
+
+    dataset = recipe.dataset.model_copy(update={
+        "path": absolute(recipe.dataset.path),
+        "eval_path": absolute(recipe.dataset.eval_path) if recipe.dataset.eval_path else None,
+    })
+    model = resolve_model(recipe.model, base_dir)
+    return recipe.model_copy(update={
+        "model": str(model.path) if model.kind == "folder" else recipe.model,
+        "dataset": dataset,
+        "training": recipe.training.model_copy(update={"learning_rate": recipe.learning_rate}),
+    })
+
+
+def start_supervisor(run: RunDirectory) -> None:
+    """Start the run's supervisor in a session of its own. Raises RunError when it does not take charge."""
+    with run.supervisor_log.open("ab") as log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id], stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, start_new_session=True, cwd=run.path, env=_environment())
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if lock_holder(run.lock) == supervisor.pid or supervisor.poll() == 0:
+            return
+        if supervisor.poll() is not None:
+            break
+        time.sleep(0.02)
+    lines = run.supervisor_log.read_text(errors="replace").strip().splitlines()
+    raise RunError(f"The supervisor of {run.id} did not start: {lines[-1] if lines else 'it said nothing'}.",
+                   f"See {run.supervisor_log}.")
+
+
+def _environment() -> dict[str, str]:
+    # The supervisor works in the run's directory: what is relative to ours must not be.
+    package_root = str(Path(__file__).resolve().parents[3])
+    paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "WORKBENCH_HOME": str(home_dir())}
+
+
+def library_versions() -> dict[str, Any]:
+    """Versions of the libraries that decide what a run does; None for one that is not installed."""
+    versions: dict[str, Any] = {}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions

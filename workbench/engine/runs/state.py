@@ -1,0 +1,180 @@
+"""The state of a run: a pure fold of its events, and what liveness adds to it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workbench.engine.runs.journal import Event, decode_number, encode_number
+from workbench.engine.runs.series import MetricSeries
+
+StateName = Literal["queued", "waiting", "running", "paused", "finished", "stopped", "failed", "crashed", "stalled"]
+STALL_SECONDS = 20.0
+"""A supervisor writes its heartbeat every second; this long without one means that it hangs."""
+ENDED: frozenset[str] = frozenset({"finished", "stopped", "failed", "crashed"})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model answered to one prompt at one step."""
+
+    step: int
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """A checkpoint that was written, and whether its manifest was verified."""
+
+    step: int
+    path: str
+    verified: bool
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something the run wants the user to know."""
+
+    step: int
+    level: str
+    message: str
+
+
+@dataclass
+class RunState:
+    """What the events say so far. Mutable working state of the fold: `apply` each event, in order."""
+
+    journal_state: StateName = "queued"
+    """The state by the events alone; `with_liveness` turns a dead `running` into `crashed`."""
+    phase: str = ""
+    """What a run without steps yet is doing, in words."""
+    cause: str | None = None
+    explanation: str | None = None
+    suggestion: str | None = None
+    step: int = 0
+    total_steps: int | None = None
+    epoch: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    elapsed: float = 0.0
+    parameters: int | None = None
+    trainable_parameters: int | None = None
+    device: str | None = None
+    resumed_from: int | None = None
+    metrics: dict[str, MetricSeries] = field(default_factory=dict)
+    checkpoints: list[CheckpointInfo] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    acknowledged: dict[str, str] = field(default_factory=dict)
+    """Command id → what came of it."""
+    unknown: int = 0
+    """Events of a type or shape this version does not know."""
+
+    def apply(self, event: Event) -> None:
+        """Take one event in; anything malformed is counted, never raised."""
+        handler = getattr(self, f"_on_{event.get('type')}", None)
+        if handler is None:
+            self.unknown += 1
+            return
+        elapsed = decode_number(event.get("elapsed"))
+        if elapsed is not None:
+            self.elapsed = elapsed
+        try:
+            handler(event)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            self.unknown += 1
+
+    def _on_queued(self, event: Event) -> None:
+        self.journal_state = "queued"
+        self.started = self.started or decode_number(event["time"])
+
+    def _on_waiting(self, event: Event) -> None:
+        self.journal_state = "waiting"
+        self.phase = str(event.get("reason", ""))
+
+    def _on_started(self, event: Event) -> None:
+        self.journal_state = "running"
+        self.started = self.started or decode_number(event["time"])
+        self.cause = self.explanation = self.suggestion = self.ended = None
+
+    def _on_phase(self, event: Event) -> None:
+        self.phase = str(event["phase"])
+
+    def _on_loaded(self, event: Event) -> None:
+        self.parameters = int(event["parameters"])
+        self.trainable_parameters = int(event["trainable_parameters"])
+        self.total_steps = int(event["total_steps"])
+        self.device = str(event["device"])
+
+    def _on_step(self, event: Event) -> None:
+        self.phase = ""
+        self.step = int(event["step"])
+        self.epoch = decode_number(event.get("epoch"))
+        self._add_metrics(event)
+
+    def _on_eval(self, event: Event) -> None:
+        self._add_metrics(event)
+
+    def _on_memory(self, event: Event) -> None:
+        self._add_metrics(event)
+
+    def _add_metrics(self, event: Event) -> None:
+        step = int(event["step"])
+        for name, raw in event["metrics"].items():
+            value = decode_number(raw)
+            if value is not None:
+                self.metrics.setdefault(str(name), MetricSeries()).append(step, value, self.elapsed)
+
+    def _on_sample(self, event: Event) -> None:
+        self.phase = ""
+
+    def _on_checkpoint(self, event: Event) -> None:
+        kept = CheckpointInfo(int(event["step"]), str(event["path"]), bool(event["verified"]))
+        removed = set(event.get("removed", ()))
+        self.checkpoints = [c for c in self.checkpoints if c.path not in removed and c.path != kept.path] + [kept]
+
+    def _on_command(self, event: Event) -> None:
+        self.acknowledged[str(event["id"])] = str(event["result"])
+
+    def _on_alert(self, event: Event) -> None:
+        self.alerts.append(Alert(int(event.get("step", self.step)), str(event["level"]), str(event["message"])))
+
+    def _on_resumed(self, event: Event) -> None:
+        step = int(event["step"])
+        self.step = self.resumed_from = step
+        for series in self.metrics.values():
+            series.drop_after(step)
+        self.checkpoints = [checkpoint for checkpoint in self.checkpoints if checkpoint.step <= step]
+
+    def _on_ended(self, event: Event) -> None:
+        outcome = event["outcome"]
+        if outcome not in ("finished", "stopped", "failed"):
+            raise ValueError(outcome)
+        self.journal_state = outcome
+        self.phase = ""
+        self.ended = decode_number(event["time"])
+        self.cause = event.get("cause")
+        self.explanation = event.get("explanation")
+        self.suggestion = event.get("suggestion")
+
+    def last(self, name: str) -> float | None:
+        """The newest value of a metric."""
+        series = self.metrics.get(name)
+        return series.last if series else None
+
+
+def with_liveness(journal_state: StateName, supervised: bool, heartbeat_age: float | None) -> StateName:
+    """The state as it really is: no supervisor and no end means crashed, a supervisor without a heartbeat stalled.
+
+    `heartbeat_age` is in seconds, None when no heartbeat was ever written.
+    """
+    if journal_state in ENDED:
+        return journal_state
+    if not supervised:
+        return "crashed"
+    if heartbeat_age is not None and heartbeat_age > STALL_SECONDS:
+        return "stalled"
+    return journal_state
+
+
+def metric_points(series: MetricSeries) -> list[list[Any]]:
+    """[[step, value]…] as JSON can carry it."""
+    return [[step, encode_number(value)] for step, value in zip(series.steps, series.values, strict=True)]

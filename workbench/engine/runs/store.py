@@ -1,0 +1,140 @@
+"""Reading runs: one run followed closely, or many at a glance."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from workbench.engine.runs.directory import RunDirectory, list_run_directories
+from workbench.engine.runs.journal import JournalReader, decode_number, read_tail
+from workbench.engine.runs.liveness import lock_holder
+from workbench.engine.runs.state import ENDED, RunState, Sample, StateName, with_liveness
+
+# A supervisor needs a moment between the directory and the lock; until then a run is queued, not crashed.
+_START_GRACE_SECONDS = 15.0
+
+
+@dataclass
+class RunFollower:
+    """One run, read again and again: `refresh` takes in what is new, in time proportional to it."""
+
+    run: RunDirectory
+    state: RunState = field(default_factory=RunState)
+    samples: list[Sample] = field(default_factory=list)
+    name: StateName = "queued"
+    corrupt: int = 0
+
+    def __post_init__(self) -> None:
+        self._events = JournalReader(self.run.events)
+        self._samples = JournalReader(self.run.samples)
+
+    def refresh(self) -> bool:
+        """Read what is new; True when anything changed. Raises FileNotFoundError when the run was deleted."""
+        before = (self.name, self.corrupt, len(self.samples))
+        # Liveness first: a run that ends between the two reads must not look crashed.
+        supervised = is_supervised(self.run)
+        changed = False
+        for event in self._events.read():
+            self.state.apply(event)
+            changed = True
+        for entry in self._samples.read():
+            if isinstance(entry.get("step"), int):
+                self.samples.append(Sample(entry["step"], str(entry.get("prompt")), str(entry.get("text"))))
+        self.corrupt = self._events.corrupt + self._samples.corrupt
+        self.name = with_liveness(self.state.journal_state, supervised, heartbeat_age(self.run))
+        if self.name == "crashed" and not self.run.path.is_dir():
+            raise FileNotFoundError(self.run.path)
+        return changed or before != (self.name, self.corrupt, len(self.samples))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.name in ENDED
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run at a glance. `started` is seconds since the epoch."""
+
+    run: RunDirectory
+    state: StateName
+    step: int
+    total_steps: int | None
+    last_loss: float | None
+    started: float | None
+    recent_losses: tuple[float, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+    def to_json(self) -> dict[str, Any]:
+        """As `workbench runs --json` shows it."""
+        return {"id": self.id, "name": self.run.name, "state": self.state, "step": self.step,
+                "total_steps": self.total_steps, "last_loss": self.last_loss, "started": self.started}
+
+
+def summarise(run: RunDirectory) -> RunSummary:
+    """The run at a glance, from the end of its journal alone: the cost does not grow with the run."""
+    supervised = is_supervised(run)
+    state = RunState()
+    total: int | None = None
+    for event in read_tail(run.events):
+        state.apply(event)
+        if isinstance(event.get("total_steps"), int):
+            total = event["total_steps"]
+    # The tail of a long run may not reach back to `started`, but its steps say that it began.
+    if state.journal_state == "queued" and state.step:
+        state.journal_state = "running"
+    losses = state.metrics.get("train/loss")
+    return RunSummary(
+        run=run, state=with_liveness(state.journal_state, supervised, heartbeat_age(run)), step=state.step,
+        total_steps=state.total_steps or total, last_loss=state.last("train/loss"),
+        started=state.started or _time_in_id(run),
+        recent_losses=tuple(losses.values[-40:]) if losses else (),
+    )
+
+
+def list_runs() -> list[RunSummary]:
+    """Every run at a glance, newest first."""
+    return [summarise(run) for run in list_run_directories()]
+
+
+def is_supervised(run: RunDirectory) -> bool:
+    """Whether a supervisor holds the run's lock, or is about to take it."""
+    if lock_holder(run.lock) is not None:
+        return True
+    try:
+        return not run.status.exists() and time.time() - run.path.stat().st_mtime < _START_GRACE_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def read_status(run: RunDirectory) -> dict[str, Any]:
+    """The supervisor's last status; empty when there is none."""
+    return read_json(run.status)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file; empty when it is missing or damaged."""
+    try:
+        document = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def heartbeat_age(run: RunDirectory) -> float | None:
+    """Seconds since the supervisor's last heartbeat; None when there was none in this boot."""
+    beat = decode_number(read_status(run).get("heartbeat_monotonic"))
+    return None if beat is None else max(time.monotonic() - beat, 0.0)
+
+
+def _time_in_id(run: RunDirectory) -> float | None:
+    try:
+        return time.mktime(time.strptime(run.id[:15], "%Y%m%d-%H%M%S"))
+    except ValueError:
+        return None

@@ -1,0 +1,152 @@
+"""The supervisor: one small process per run that outlives the screen, minds the worker and records how it ended."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workbench.engine.atomic import write_json
+from workbench.engine.errors import WorkbenchError
+from workbench.engine.runs.control import ControlReader
+from workbench.engine.runs.directory import RunDirectory, find_run
+from workbench.engine.runs.journal import Journal, read_tail
+from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock
+from workbench.engine.runs.postmortem import explain_exit
+
+TICK_SECONDS = 0.25
+HEARTBEAT_SECONDS = 1.0
+# A worker answers `stop` after the step it is in; past these deadlines it is told by ever stronger signals.
+STOP_TO_TERM_SECONDS = 60.0
+TERM_TO_KILL_SECONDS = 15.0
+
+
+class Supervisor:
+    """Runs one worker to its end. Everything it knows is on disk: killing it loses nothing but itself."""
+
+    def __init__(self, run: RunDirectory, command: list[str] | None = None,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._run = run
+        self._command = command or [sys.executable, "-m", "workbench.worker", "train", run.id]
+        self._clock = clock
+        self._control = ControlReader(run)
+        self._phase = "starting"
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._worker_identity: ProcessIdentity | None = None
+        self._stop_since: float | None = None
+        self._next_beat = 0.0
+
+    def main(self) -> int:
+        """Supervise to the end; 0 when the run finished or was stopped, 1 when it failed, 3 when not ours to run."""
+        lock = acquire_lock(self._run.lock)
+        if lock is None:
+            print(f"{self._run.id} already has a supervisor", file=sys.stderr)
+            return 3
+        if any(event.get("type") == "ended" for event in read_tail(self._run.events)):
+            print(f"{self._run.id} has already ended", file=sys.stderr)
+            return 3
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._ask_to_stop())
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        self._journal("queued")
+        worker = self._start_worker()
+        while worker.poll() is None:
+            self._tick(worker)
+            time.sleep(TICK_SECONDS)
+        ending = self._record_end(worker.returncode)
+        self._phase = "ended"
+        self._beat(force=True)
+        return 1 if ending == "failed" else 0
+
+    def _start_worker(self) -> subprocess.Popen[bytes]:
+        with self._run.log.open("ab") as log:
+            worker = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                      start_new_session=True, cwd=self._run.path)
+        self._worker = worker
+        self._worker_identity = ProcessIdentity.of(worker.pid)
+        self._phase = "running"
+        return worker
+
+    def _tick(self, worker: subprocess.Popen[bytes]) -> None:
+        for command in self._control.read():
+            if command.name == "stop":
+                self._ask_to_stop()
+        self._escalate(worker)
+        self._beat()
+
+    def _ask_to_stop(self) -> None:
+        if self._stop_since is None:
+            self._stop_since = self._clock()
+            self._phase = "stopping"
+
+    def _escalate(self, worker: subprocess.Popen[bytes]) -> None:
+        if self._stop_since is None:
+            return
+        waited = self._clock() - self._stop_since
+        if waited > STOP_TO_TERM_SECONDS + TERM_TO_KILL_SECONDS:
+            self._phase = "killing"
+            self._signal(worker, signal.SIGKILL)
+        elif waited > STOP_TO_TERM_SECONDS and self._phase != "terminating":
+            self._phase = "terminating"
+            self._signal(worker, signal.SIGTERM)
+
+    @staticmethod
+    def _signal(worker: subprocess.Popen[bytes], number: int) -> None:
+        try:
+            # The worker leads its own session: its data-loader children go with it.
+            os.killpg(worker.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def _record_end(self, returncode: int) -> str:
+        """The outcome; written here only when the worker could not write it itself."""
+        for event in reversed(read_tail(self._run.events)):
+            if event.get("type") == "ended":
+                return str(event.get("outcome"))
+        ending = explain_exit(returncode, _tail_text(self._run.log), stopping=self._stop_since is not None)
+        self._journal("ended", **ending.to_event())
+        return ending.outcome
+
+    def _journal(self, type_: str, **fields: Any) -> None:
+        with Journal(self._run.events) as journal:
+            journal.append(type_, durable=True, **fields)
+
+    def _beat(self, force: bool = False) -> None:
+        now = self._clock()
+        if now < self._next_beat and not force:
+            return
+        self._next_beat = now + HEARTBEAT_SECONDS
+        own = ProcessIdentity.of(os.getpid())
+        write_json(self._run.status, {
+            "phase": self._phase,
+            "supervisor": own.to_json() if own else None,
+            "worker": self._worker_identity.to_json() if self._worker_identity else None,
+            "heartbeat": round(time.time(), 3),
+            "heartbeat_monotonic": round(time.monotonic(), 3),
+        }, durable=False)
+
+
+def _tail_text(path: Path, size: int = 16_384) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - size, 0))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m workbench.engine.runs.supervisor RUN-ID`."""
+    try:
+        run = find_run(arguments[0])
+        return Supervisor(run).main()
+    except WorkbenchError as error:
+        print(error.message, file=sys.stderr)
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""The only place where torch is imported: training, inspection, chat."""

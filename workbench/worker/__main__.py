@@ -1,0 +1,26 @@
+"""The worker's entry: `python -m workbench.worker train RUN-ID`, or `serve` for the screen."""
+
+import os
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    """Do one job; the exit code says how it went."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    match arguments:
+        case ["train", run_id]:
+            from workbench.worker.train import main as train
+
+            return train(run_id)
+        case ["serve"]:
+            from workbench.worker.serve import main as serve
+
+            return serve()
+    print("usage: python -m workbench.worker train RUN-ID | serve", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

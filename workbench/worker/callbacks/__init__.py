@@ -1,0 +1,1 @@
+"""What happens between training steps: metrics, samples, control."""

@@ -1,0 +1,56 @@
+"""Obeys the run's control file between steps: stop, save, sample."""
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from workbench.engine.runs.control import Command, ControlReader
+from workbench.worker.reporter import Reporter
+
+
+class StopRequested(Exception):
+    """The run was told to stop before it could train."""
+
+
+class ControlCallback(TrainerCallback):
+    """Reads commands after each step and acknowledges each. Goes after the sampling callback is built, before it runs."""
+
+    def __init__(self, reporter: Reporter, sample: Callable[[], None], save: Callable[[], None]) -> None:
+        self._reporter = reporter
+        self._reader = ControlReader(reporter.run)
+        self._sample = sample
+        self._save = save
+        self.stopping = False
+
+    def request_stop(self) -> None:
+        """Stop after the current step (from a signal handler: only a flag is set)."""
+        self.stopping = True
+
+    def check_before_training(self) -> None:
+        """Raise StopRequested when the run was told to stop while it loaded."""
+        self._obey()
+        if self.stopping:
+            raise StopRequested
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                    **kwargs: Any) -> TrainerControl:
+        """Obey what came in during the step."""
+        self._obey()
+        if self.stopping:
+            control.should_training_stop = True
+        return control
+
+    def _obey(self) -> None:
+        for command in self._reader.read():
+            self._reporter.command(command, self._carry_out(command))
+
+    def _carry_out(self, command: Command) -> str:
+        if command.name == "stop":
+            self.stopping = True
+            return "stopping after this step"
+        if command.name == "save":
+            self._save()
+            return "saving"
+        self._sample()
+        return "sampling"

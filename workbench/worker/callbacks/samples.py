@@ -1,0 +1,96 @@
+"""The same prompts, answered again and again while the model learns."""
+
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from workbench.engine.recipe import SampleSettings
+from workbench.worker.callbacks.stopwatch import Stopwatch
+from workbench.worker.reporter import Reporter
+
+# Prompts answered at once: bounds the KV cache, which the estimate does not know.
+_BATCH = 8
+
+
+class SamplesCallback(TrainerCallback):
+    """Answers the prompts at step 0, at every sampling step, on request and at the end."""
+
+    def __init__(self, settings: SampleSettings, tokenizer: PreTrainedTokenizerBase, reporter: Reporter,
+                 stopwatch: Stopwatch, seed: int) -> None:
+        self._settings = settings
+        self._tokenizer = tokenizer
+        self._reporter = reporter
+        self._stopwatch = stopwatch
+        self._seed = seed
+        self._last_step = -1
+        self._asked = False
+
+    def ask(self) -> None:
+        """Sample after the current step."""
+        self._asked = True
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                       model: PreTrainedModel | None = None, **kwargs: Any) -> None:
+        """What the model says before it has learned anything."""
+        self._sample(model, state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                    model: PreTrainedModel | None = None, **kwargs: Any) -> None:
+        """Sample when it is time or somebody asked."""
+        every = self._settings.every_steps
+        if self._asked or (every and state.global_step % every == 0):
+            self._asked = False
+            self._sample(model, state.global_step)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                     model: PreTrainedModel | None = None, **kwargs: Any) -> None:
+        """What the model says now."""
+        self._sample(model, state.global_step)
+
+    def _sample(self, model: PreTrainedModel | None, step: int) -> None:
+        prompts = list(self._settings.prompts)
+        if model is None or not prompts or step == self._last_step:
+            return
+        self._last_step = step
+        texts: list[str] = []
+        with self._stopwatch.pause():
+            for first in range(0, len(prompts), _BATCH):
+                texts += answer(model, self._tokenizer, prompts[first:first + _BATCH], seed=self._seed,
+                                max_new_tokens=self._settings.max_new_tokens, temperature=self._settings.temperature)
+        self._reporter.samples(step, prompts, texts)
+
+
+def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], *, max_new_tokens: int,
+           temperature: float, seed: int) -> list[str]:
+    """One answer per prompt, generated as one left-padded batch; the training's random state is left as it was."""
+    inputs = tokenizer.apply_chat_template(
+        [[{"role": "user", "content": prompt}] for prompt in prompts], add_generation_prompt=True, return_dict=True,
+        return_tensors="pt", padding=True, tokenizer_kwargs={"padding_side": "left"}).to(model.device)
+    sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), _evaluating(model):
+        torch.manual_seed(seed)
+        output = model.generate(**inputs, **sampling, max_new_tokens=max_new_tokens, use_cache=True,
+                                pad_token_id=tokenizer.pad_token_id)
+    new_tokens = output[:, inputs["input_ids"].shape[1]:]
+    return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
+
+
+class _evaluating:
+    """The model in evaluation mode and without gradients, afterwards as it was."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._no_grad = torch.inference_mode()
+
+    def __enter__(self) -> None:
+        self._was_training = self._model.training
+        self._model.eval()
+        self._no_grad.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._no_grad.__exit__(*error)
+        self._model.train(self._was_training)
+
+

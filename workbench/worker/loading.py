@@ -1,0 +1,82 @@
+"""Models and tokenizers from disk or the Hub: safetensors only, no foreign code, an explicit dtype."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from workbench.engine.catalog.models import ModelSource
+from workbench.engine.errors import InputError
+from workbench.engine.recipe import QuantizationSettings
+from workbench.worker.data.templates import PLAIN_TEMPLATE
+
+
+def pick_device(use_cpu: bool = False) -> torch.device:
+    """The first GPU, or the CPU where there is none or it is asked for."""
+    return torch.device("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """A recipe's `dtype` as torch's; `auto` is bfloat16 on a GPU that has it, float32 elsewhere."""
+    if dtype != "auto":
+        named: torch.dtype = getattr(torch, dtype)
+        return named
+    return torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device is a GPU that computes in bfloat16."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
+    """The model's tokenizer, ready for training and generation, and whether its chat template is its own.
+
+    A model without a chat template gets the plain one. Raises InputError.
+    """
+    refuse_foreign_code(source)
+    tokenizer = AutoTokenizer.from_pretrained(_reference(source), trust_remote_code=False)
+    if tokenizer.eos_token is None:
+        raise InputError(f"The tokenizer of {source.name} has no EOS token, so a model could never learn to stop.")
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    own_template = tokenizer.chat_template is not None
+    if not own_template:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    return tokenizer, own_template
+
+
+def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device, attn_implementation: str = "sdpa",
+               quantization: QuantizationSettings | None = None) -> PreTrainedModel:
+    """The model on the device, frozen bases quantised when `quantization` is given. Raises InputError."""
+    refuse_foreign_code(source)
+    options: dict[str, Any] = {}
+    if quantization is not None:
+        options["quantization_config"] = _bitsandbytes(quantization, dtype)
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        _reference(source), dtype=dtype, device_map={"": device}, attn_implementation=attn_implementation,
+        use_safetensors=True, trust_remote_code=False, **options)
+    return model
+
+
+def _bitsandbytes(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
+    if quantization.bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype,
+                              bnb_4bit_use_double_quant=quantization.double_quantization)
+
+
+def refuse_foreign_code(source: ModelSource) -> None:
+    """Raise InputError for a model that brings its own Python code or only pickled weights."""
+    if source.config.get("auto_map"):
+        raise InputError(f"{source.name} brings its own Python code (auto_map), which the workbench never runs.",
+                         "Use a model of an architecture that transformers itself knows.")
+    if source.path is not None and not any(Path(source.path).glob("*.safetensors")):
+        raise InputError(f"{source.name} has no safetensors weights in {source.path}.",
+                         "Pickled weights (.bin, .pt) can run code when loaded and are not read; convert them first.")
+
+
+def _reference(source: ModelSource) -> str:
+    return str(source.path) if source.path is not None else source.name

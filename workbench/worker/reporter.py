@@ -1,0 +1,67 @@
+"""The worker's voice: everything it has to say goes through here, into the run's journal and samples file."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from workbench.engine.runs.control import Command
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.journal import Journal
+from workbench.engine.runs.postmortem import Ending
+from workbench.engine.text import sanitise
+
+
+class Reporter:
+    """Typed events of one run. The one writer of its journal while the worker lives."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.run = run
+        self._journal = Journal(run.events)
+
+    def started(self) -> None:
+        """The worker runs."""
+        self._journal.append("started", pid=os.getpid())
+
+    def phase(self, phase: str) -> None:
+        """What happens before the first step, in words for the header."""
+        self._journal.append("phase", phase=phase)
+
+    def loaded(self, *, parameters: int, trainable_parameters: int, total_steps: int, device: str,
+               dtype: str) -> None:
+        """Model and data are ready."""
+        self._journal.append("loaded", parameters=parameters, trainable_parameters=trainable_parameters,
+                             total_steps=total_steps, device=device, dtype=dtype)
+
+    def step(self, step: int, epoch: float | None, total_steps: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of a training step, by their full names (`train/loss`)."""
+        self._journal.append("step", step=step, epoch=epoch, total_steps=total_steps, metrics=dict(metrics))
+
+    def eval(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Metrics of an evaluation."""
+        self._journal.append("eval", step=step, metrics=dict(metrics))
+
+    def samples(self, step: int, prompts: list[str], texts: list[str]) -> None:
+        """What the model answered to each prompt at a step."""
+        lines = b"".join(orjson.dumps({"step": step, "prompt": sanitise(prompt), "text": sanitise(text)}) + b"\n"
+                         for prompt, text in zip(prompts, texts, strict=True))
+        with self.run.samples.open("ab") as file:
+            file.write(lines)
+        self._journal.append("sample", step=step, count=len(texts))
+
+    def checkpoint(self, step: int, path: str, removed: list[str]) -> None:
+        """A checkpoint is complete and verified; older ones were deleted."""
+        self._journal.append("checkpoint", durable=True, step=step, path=path, verified=True, removed=removed)
+
+    def command(self, command: Command, result: str) -> None:
+        """A command was obeyed, or why not."""
+        self._journal.append("command", id=command.id, command=command.name, result=result)
+
+    def alert(self, message: str, level: str = "warning", step: int = 0) -> None:
+        """Something the user should know."""
+        self._journal.append("alert", level=level, message=message, step=step)
+
+    def ended(self, ending: Ending, **fields: Any) -> None:
+        """The last word."""
+        self._journal.append("ended", durable=True, **ending.to_event(), **fields)

@@ -1,0 +1,93 @@
+"""The training job: from a run directory to a trained model, every ending explained."""
+
+import logging
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from workbench.engine.errors import WorkbenchError
+from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_file import load_recipe
+from workbench.engine.runs.directory import RunDirectory, find_run
+from workbench.engine.runs.postmortem import FINISHED, STOPPED, Ending, explain_exception
+from workbench.worker.reporter import Reporter
+
+
+def main(run_id: str) -> int:
+    """Train a run. 0 when it finished or was stopped, 1 when it failed; its journal says which and why."""
+    run = find_run(run_id)
+    reporter = Reporter(run)
+    reporter.started()
+    signal.signal(signal.SIGTERM, _stop_while_loading)
+    try:
+        reporter.phase("loading libraries")
+        ending = _train(run, reporter)
+    except Exception as error:  # the journal must say how every run ended
+        traceback.print_exc()
+        message = error.message if isinstance(error, WorkbenchError) else str(error)
+        ending = explain_exception(type(error).__name__, message)
+        if isinstance(error, WorkbenchError) and error.hint:
+            ending = Ending(ending.outcome, ending.cause, ending.explanation, error.hint)
+    reporter.ended(ending)
+    return 1 if ending.outcome == "failed" else 0
+
+
+def _train(run: RunDirectory, reporter: Reporter) -> Ending:
+    # Here, not above: a run is on screen as "loading libraries" for the seconds these take.
+    from workbench.worker.callbacks.control import StopRequested
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    recipe = load_recipe(run.recipe)
+    try:
+        return _run_trainer(run, recipe, reporter)
+    except StopRequested:
+        return STOPPED
+
+
+def _run_trainer(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Ending:
+    from workbench.engine.catalog.models import resolve_model
+    from workbench.worker.callbacks.control import ControlCallback
+    from workbench.worker.callbacks.metrics import MetricsCallback
+    from workbench.worker.callbacks.samples import SamplesCallback
+    from workbench.worker.callbacks.stopwatch import Stopwatch
+    from workbench.worker.checkpoints import CheckpointCallback
+    from workbench.worker.data.conversations import load_conversations
+    from workbench.worker.loading import load_model, load_tokenizer, pick_device, pick_dtype
+    from workbench.worker.objectives.sft import build_trainer
+
+    source = resolve_model(recipe.model)
+    device = pick_device(recipe.hardware.use_cpu)
+    dtype = pick_dtype(recipe.training.dtype, device)
+    tokenizer, own_template = load_tokenizer(source)
+    if not own_template:
+        reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
+    stopwatch = Stopwatch()
+    samples = SamplesCallback(recipe.samples, tokenizer, reporter, stopwatch, recipe.training.seed)
+    checkpoints = CheckpointCallback(recipe, reporter, stopwatch)
+    control = ControlCallback(reporter, sample=samples.ask, save=checkpoints.ask)
+    signal.signal(signal.SIGTERM, lambda *_: control.request_stop())
+
+    reporter.phase("reading the dataset")
+    train, held_out = load_conversations(recipe.dataset, Path(run.path), recipe.training.seed)
+    control.check_before_training()
+    reporter.phase(f"loading {source.name}")
+    model = load_model(source, dtype=dtype, device=device, attn_implementation=recipe.training.attn_implementation,
+                       quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+    control.check_before_training()
+    reporter.phase("preparing the rows")
+    # Control first: a step's commands are carried out by the callbacks after it, at the same step.
+    trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path / "trainer"),
+                            [control, MetricsCallback(reporter, stopwatch), samples, checkpoints])
+    checkpoints.trainer = trainer
+    control.check_before_training()
+    trainer.train()
+    reporter.phase("saving the model")
+    checkpoints.save_final(trainer.state.global_step)
+    return STOPPED if trainer.state.global_step < trainer.state.max_steps else FINISHED
+
+
+def _stop_while_loading(*_: object) -> None:
+    from workbench.worker.callbacks.control import StopRequested
+
+    raise StopRequested
