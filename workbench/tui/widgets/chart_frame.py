@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from workbench.tui.widgets.axis import bounds, format_seconds, format_value, linear_axis, log_axis
-from workbench.tui.widgets.canvas import DOTS_X, Canvas
+from workbench.tui.widgets.canvas import DOTS_X
 from workbench.tui.widgets.cells import Grid, text_cells
+from workbench.tui.widgets.chart_curves import draw_curves
 from workbench.tui.widgets.chart_model import (
     ASCII_GLYPHS,
-    MOST_SERIES,
     UNICODE_GLYPHS,
     Frame,
     Glyphs,
@@ -28,6 +28,10 @@ _MARK_ROW_FROM = 5
 """Height of the plot in cells from which NaN marks have a row of their own."""
 
 
+_INKS = bytes(owner and ink(owner - 1) for owner in range(256))
+"""Style number of each owner of a cell of the canvas: nobody, or the series' number + 1."""
+
+
 def compose(series: Sequence[Series], view: View, memory: Memory, width: int, height: int) -> Frame:
     """Draw the chart into ``width`` x ``height`` cells; ``memory.tracks`` follow ``series`` one by one."""
     grid = Grid(width, height)
@@ -42,7 +46,7 @@ def compose(series: Sequence[Series], view: View, memory: Memory, width: int, he
     else:
         plot, bins = _lay_out(view, memory, shown, width, height)
         _put_axes(grid, plot, view, glyphs)
-        _put_curves(grid, plot, series, bins, glyphs)
+        _put_curves(grid, plot, series, bins, memory, glyphs)
         _put_cursor(grid, plot, view, glyphs)
         _put_header(grid, series, view, memory, shown, glyphs)
         return Frame(grid, plot)
@@ -64,9 +68,7 @@ def _put_last_values(grid: Grid, memory: Memory, shown: list[int], glyphs: Glyph
         grid.put(0, row, text, ink(index))
 
 
-def _lay_out(
-    view: View, memory: Memory, shown: list[int], width: int, height: int
-) -> tuple[Plot, dict[int, Bins]]:
+def _lay_out(view: View, memory: Memory, shown: list[int], width: int, height: int) -> tuple[Plot, dict[int, Bins]]:
     tracks = {index: memory.tracks[index] for index in shown}
     full = bounds(end for t in tracks.values() for end in (t.x[0], t.x[t.count - 1]))
     low, high = bounds(view.x_range) if view.x_range else full
@@ -132,39 +134,19 @@ def _put_x_labels(grid: Grid, plot: Plot, ticks: list[int], view: View) -> None:
 
 
 def _put_curves(
-    grid: Grid, plot: Plot, series: Sequence[Series], bins: dict[int, Bins], glyphs: Glyphs
+    grid: Grid, plot: Plot, series: Sequence[Series], bins: dict[int, Bins], memory: Memory, glyphs: Glyphs
 ) -> None:
-    solid, faint = Canvas(plot.width, plot.height), Canvas(plot.width, plot.height)
-    for index in reversed(bins):
-        canvas = faint if series[index].faint else solid
-        _draw(canvas, plot, bins[index], index % MOST_SERIES + 1)
-    solid.over(faint)
-    for row, text in enumerate(solid.text(glyphs.dots)):
-        for column, character in enumerate(text):
-            if character != " ":
-                owner = solid.owners[row * plot.width + column]
-                grid.put(plot.left + column, plot.top + row, character, ink(owner - 1))
+    layer = draw_curves(plot, series, bins, memory)
+    columns = slice(plot.left, plot.left + plot.width)
+    for row, text in enumerate(layer.text(plot.width, glyphs.dots)):
+        cells, styles = grid.rows[plot.top + row]
+        cells[columns] = text
+        styles[columns] = layer.owners[row * plot.width : (row + 1) * plot.width].translate(_INKS)
     for one in bins.values():
         for column, mark in one.marks.items():
-            if mark is Mark.NOT_A_NUMBER:
-                grid.put(plot.left + column // DOTS_X, 1, glyphs.gap, Ink.GAP)
-            else:
-                grid.put(plot.left + column // DOTS_X, plot.top + plot.height - 1, glyphs.below, Ink.GAP)
-
-
-def _draw(canvas: Canvas, plot: Plot, bins: Bins, owner: int) -> None:
-    pieces = bins.pieces
-    for position, piece in enumerate(pieces):
-        low, high = plot.dot_row(piece.low), plot.dot_row(piece.high)
-        canvas.line(piece.column, high, piece.column, low, owner)
-        if piece.joined:
-            before = pieces[position - 1]
-            canvas.line(before.column, plot.dot_row(before.last), piece.column, plot.dot_row(piece.first), owner)
-        elif high == low and not (position + 1 < len(pieces) and pieces[position + 1].joined):
-            # A lone point: four dots, because one is easily overlooked.
-            x, y = piece.column // 2 * 2, high // 2 * 2
-            for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
-                canvas.dot(x + dx, y + dy, owner)
+            row = 1 if mark is Mark.NOT_A_NUMBER else plot.top + plot.height - 1
+            glyph = glyphs.gap if mark is Mark.NOT_A_NUMBER else glyphs.below
+            grid.put(plot.left + column // DOTS_X, row, glyph, Ink.GAP)
 
 
 def _put_cursor(grid: Grid, plot: Plot, view: View, glyphs: Glyphs) -> None:

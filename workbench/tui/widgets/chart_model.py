@@ -6,9 +6,9 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from workbench.tui.widgets.axis import Axis
-from workbench.tui.widgets.canvas import ASCII, BRAILLE, DOTS_X, DOTS_Y
+from workbench.tui.widgets.canvas import ASCII, BRAILLE, DOTS_X, DOTS_Y, Canvas
 from workbench.tui.widgets.cells import Grid
-from workbench.tui.widgets.series_bins import Track
+from workbench.tui.widgets.series_bins import Bins, Track
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,6 @@ UNICODE_GLYPHS = Glyphs(BRAILLE, "│", "┤", "└", "─", "┬", "│", "●"
 ASCII_GLYPHS = Glyphs(ASCII, "|", "+", "+", "-", "+", "|", "*", "x", "v", ".")
 
 
-@dataclass
-class Memory:
-    """What a chart keeps from one frame to the next."""
-
-    tracks: list[Track] = field(default_factory=list)
-    label_width: int = 4
-
-
 @dataclass(frozen=True)
 class Plot:
     """Where the curves lie, in cells, and the axes they lie on."""
@@ -106,6 +98,25 @@ class Plot:
     def dot_row(self, value: float) -> int:
         """Dot row of a y value, counted from the top edge of the plot."""
         return round((1 - self.y.scale.fraction(value)) * (self.height * DOTS_Y - 1))
+
+
+@dataclass
+class Drawing:
+    """The dots of one series: drawn from ``bins`` onto ``plot``, ``last_lone`` its last unconnected piece."""
+
+    plot: Plot
+    bins: Bins
+    canvas: Canvas
+    last_lone: int = -1
+
+
+@dataclass
+class Memory:
+    """What a chart keeps from one frame to the next; tracks and drawings belong to the series by index."""
+
+    tracks: list[Track] = field(default_factory=list)
+    drawings: dict[int, Drawing] = field(default_factory=dict)
+    label_width: int = 4
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from textual import events
 from textual.actions import SkipAction
 from textual.binding import Binding, BindingType
 from textual.color import Color, ColorParseError
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
@@ -20,12 +20,12 @@ from textual.widget import Widget
 
 from workbench.tui.widgets.cells import Row, changed_span
 from workbench.tui.widgets.chart_frame import compose
-from workbench.tui.widgets.chart_model import MOST_SERIES, Frame, Ink, Memory, Plot, Series, View
+from workbench.tui.widgets.chart_model import MOST_SERIES, Ink, Memory, Plot, Series, View
 from workbench.tui.widgets.series_bins import Track
 
 __all__ = ["LineChart", "Series"]
 
-_COLORS = ("$accent", "$secondary", "$success", "$warning", "$primary", "$error")
+_COLORS = ("$accent", "$text-primary", "$text-success", "$text-error", "$foreground", "$text-secondary")
 _FAINT = 0.6
 """How far a faint series is blended into the background."""
 _REPAINT_ALL_EVERY = 2000
@@ -105,6 +105,7 @@ class LineChart(Widget, can_focus=True):
         self._memory = Memory()
         self._rows: list[Row] = []
         self._plot: Plot | None = None
+        self._drawn_size: Size | None = None
         self._strips: dict[int, Strip] = {}
         self._inks: dict[int, Style] = {}
         self._partial_repaints = 0
@@ -125,7 +126,7 @@ class LineChart(Widget, can_focus=True):
         without it the axis takes in every point. ``x_seconds`` labels x as a span of time.
         """
         if [(s.name, s.color, s.faint) for s in series] != [(s.name, s.color, s.faint) for s in self._series]:
-            self._memory.tracks = [Track() for _ in series]
+            self._memory = Memory([Track() for _ in series])
             self._forget_strips()
         self._series = tuple(series)
         view = self._view
@@ -144,19 +145,19 @@ class LineChart(Widget, can_focus=True):
         """The chart as it is drawn, without colours."""
         return "\n".join("".join(cells) for cells, _ in self._rows)
 
-    def _compose_frame(self) -> Frame:
+    def _compose_frame(self) -> None:
         view = replace(self._view, log_scale=self.log_scale, ascii=self.ascii, cursor_x=self.cursor_x)
-        return compose(self._series, view, self._memory, *self.size)
+        frame = compose(self._series, view, self._memory, *self.size)
+        self._rows, self._plot, self._drawn_size = frame.grid.rows, frame.plot, self.size
 
     def _draw(self) -> None:
         """Compose anew and ask for a repaint of what differs from the last frame."""
         if not self.size:
             return
-        frame = self._compose_frame()
-        old, self._rows, self._plot = self._rows, frame.grid.rows, frame.plot
+        old, old_size = self._rows, self._drawn_size
+        self._compose_frame()
         self._partial_repaints += 1
-        same_size = len(old) == len(self._rows) and len(old[0][0]) == frame.grid.width
-        if not same_size or not self._inks or self._partial_repaints >= _REPAINT_ALL_EVERY:
+        if old_size != self.size or not self._inks or self._partial_repaints >= _REPAINT_ALL_EVERY:
             self._forget_strips()
             self.refresh()
             return
@@ -176,9 +177,8 @@ class LineChart(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the chart, from the cache while its cells and the theme stay the same."""
-        if (len(self._rows), len(self._rows[0][0]) if self._rows else 0) != (self.size.height, self.size.width):
-            frame = self._compose_frame()
-            self._rows, self._plot = frame.grid.rows, frame.plot
+        if self._drawn_size != self.size:
+            self._compose_frame()
             self._strips.clear()
         if not 0 <= y < len(self._rows):
             return Strip.blank(self.size.width)
@@ -207,13 +207,8 @@ class LineChart(Widget, can_focus=True):
         def part(name: str) -> Style:
             return Style(color=self.get_component_rich_style(f"line-chart--{name}").color)
 
-        inks = {
-            int(Ink.AXIS): part("axis"),
-            int(Ink.LABEL): part("label"),
-            int(Ink.TITLE): part("title"),
-            int(Ink.CURSOR): part("cursor"),
-            int(Ink.GAP): part("gap"),
-        }
+        parts = (Ink.AXIS, Ink.LABEL, Ink.TITLE, Ink.CURSOR, Ink.GAP)
+        inks = {int(number): part(number.name.lower()) for number in parts}
         for index, series in enumerate(self._series[:MOST_SERIES]):
             color = self._color(series.color or _COLORS[index % len(_COLORS)])
             if series.faint:
@@ -233,7 +228,7 @@ class LineChart(Widget, can_focus=True):
         super().notify_style_update()
 
     def on_resize(self) -> None:
-        """Draw for the new size; the previous layout does not bind it."""
+        """Draw for the new size."""
         self._draw()
 
     def watch_log_scale(self) -> None:
@@ -271,7 +266,7 @@ class LineChart(Widget, can_focus=True):
         self.cursor_x = self._nearest_x(scale.high if last else scale.low)
 
     def action_move_cursor(self, cells: int) -> None:
-        """Move the cursor to the nearest point at least ``cells`` cells away; a first move sets it at the end."""
+        """Move the cursor to the nearest point ``cells`` cells away or more; without one, set it at the end."""
         if self._plot is None:
             raise SkipAction
         if self.cursor_x is None:
@@ -281,7 +276,7 @@ class LineChart(Widget, can_focus=True):
         self.cursor_x = self._point_beyond(cells * (high - low) / self._plot.width, low, high)
 
     def _point_beyond(self, distance: float, low: float, high: float) -> float | None:
-        """x of the first point at ``distance`` or more from the cursor and in view; the cursor's without one."""
+        """x of the first point at ``distance`` or more from the cursor, or of the last point that way."""
         assert self.cursor_x is not None
         target = self.cursor_x + distance
         found: list[float] = []
@@ -297,5 +292,5 @@ class LineChart(Widget, can_focus=True):
         return min(found) if distance > 0 else max(found)
 
     def _nearest_x(self, x: float) -> float | None:
-        points = [track.x[track.nearest(x)] for track in self._memory.tracks if track.count]
+        points = (track.x[track.nearest(x)] for track in self._memory.tracks if track.count)
         return min(points, key=lambda point: abs(point - x), default=None)

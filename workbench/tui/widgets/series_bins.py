@@ -36,10 +36,14 @@ class Piece:
 
 @dataclass(slots=True)
 class Bins:
-    """A series as pieces in ascending columns, and the columns with points that cannot be drawn."""
+    """A series as pieces in ascending columns, and the columns with points that cannot be drawn.
+
+    ``kept`` is how many of the first pieces the last call left as they were.
+    """
 
     pieces: list[Piece] = field(default_factory=list)
     marks: dict[int, Mark] = field(default_factory=dict)
+    kept: int = 0
 
 
 class Track:
@@ -96,8 +100,8 @@ class Track:
     def bins(self, low: float, high: float, columns: int, log: bool) -> Bins:
         """The points with ``low`` <= x <= ``high`` in ``columns`` dot columns, and the line across both ends.
 
-        The first column is centred on ``low``, the last on ``high``. The result belongs to the track and
-        changes with the next call.
+        The first column is centred on ``low``, the last on ``high``. The result belongs to the track: the next
+        call extends it, or returns another one if more has changed than points at the end.
         """
         window = (low, high, columns, log)
         start = self._resume() if window == self._window else None
@@ -107,6 +111,8 @@ class Track:
             self._edges = [low + (column + 0.5) * width for column in range(columns - 1)]
             start = bisect_left(self.x, low, 0, self.count)
             self._cross(start, low, 0, log)
+        else:
+            self._bins.kept = len(self._bins.pieces)
         end = bisect_right(self.x, high, start, self.count)
         self._bin(start, end, log)
         self._cross(end, high, columns - 1, log)

@@ -1,0 +1,310 @@
+"""The command line. Every command imports what it needs when it runs: `workbench runs` must not wait for torch."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from workbench.engine.errors import InputError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.engine.planning import Plan
+    from workbench.engine.recipe import Recipe
+    from workbench.engine.runs.directory import RunDirectory
+
+app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False,
+                  context_settings={"help_option_names": ["-h", "--help"]},
+                  help="The terminal workbench for fine-tuning language models. Without a command: the application.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a unique part of one, or `last`.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
+                                                     help="Change a setting, e.g. training.learning_rate=1e-4.")]
+RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
+
+
+@app.command()
+def demo(json: Json = False, overrides: Overrides = None) -> None:
+    """Train the built-in model on the built-in glossary: about a minute on two cores."""
+    from workbench.engine.paths import recipes_dir
+
+    run = _launch(recipes_dir() / "demo.yaml", overrides or [])
+    if json:
+        _follow_quietly(run)
+        show(run.id, json=True)
+    elif _interactive():
+        _open_app(start="watch", run=run)
+    else:
+        _follow(run)
+
+
+@app.command()
+def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None) -> None:
+    """Show the memory table, steps and warnings of a recipe."""
+    from workbench import console
+
+    made = _plan(_load(recipe, overrides or []), recipe)
+    if json:
+        console.print_json(made.to_json())
+    else:
+        print(console.plan_text(made))
+    if made.problems:
+        raise typer.Exit(2)
+
+
+@app.command()
+def train(recipe: RecipeArgument, detach: Annotated[bool, typer.Option(help="Return at once.")] = False,
+          json: Json = False, overrides: Overrides = None,
+          name: Annotated[str | None, typer.Option(help="The run's name.")] = None) -> None:
+    """Launch a recipe. It outlives this terminal; without --detach its lines are shown, Ctrl-C leaves it running."""
+    from workbench import console
+
+    run = _launch(recipe, [*(overrides or []), *([f"name={name}"] if name else [])])
+    if detach:
+        if json:
+            console.print_json({"id": run.id, "directory": str(run.path)})
+        else:
+            print(run.id)
+    elif json:
+        _follow_quietly(run)
+        show(run.id, json=True)
+    else:
+        _follow(run)
+
+
+@app.command()
+def runs(json: Json = False) -> None:
+    """List the runs, newest first."""
+    from workbench import console
+    from workbench.engine.runs.store import list_runs
+
+    found = list_runs()
+    if json:
+        console.print_json([run.to_json() for run in found])
+    elif found:
+        print(console.runs_table(found))
+    else:
+        print("No runs yet. Start one: workbench demo")
+
+
+@app.command()
+def show(run: RunArgument = "last", json: Json = False) -> None:
+    """Show everything known of a run."""
+    from workbench import console
+    from workbench.engine.runs.document import run_document
+    from workbench.engine.runs.follow import ending_lines, step_line
+    from workbench.engine.runs.store import RunFollower
+
+    follower = RunFollower(_find(run))
+    follower.refresh()
+    if json:
+        console.print_json(run_document(follower))
+        return
+    print(f"{follower.run.id}: {follower.name}")
+    losses = follower.state.metrics.get("train/loss")
+    if losses:
+        print(step_line(follower, len(losses) - 1))
+    for sample in follower.samples[-8:]:
+        print(f"  step {sample.step} · {sample.prompt} → {sample.text}")
+    if follower.ended:
+        print("\n".join(ending_lines(follower)))
+    print(f"directory: {follower.run.path}")
+
+
+@app.command()
+def watch(run: RunArgument = "last") -> None:
+    """Watch a run: on screen in a terminal, as plain lines elsewhere."""
+    found = _find(run)
+    if _interactive():
+        _open_app(start="watch", run=found)
+    else:
+        _follow(found)
+
+
+@app.command()
+def logs(run: RunArgument = "last", lines: Annotated[int, typer.Option("--lines", "-n", min=1)] = 50) -> None:
+    """Print the end of a run's log."""
+    from workbench.engine.text import sanitise
+
+    found = _find(run)
+    try:
+        text = found.log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise InputError(f"{found.id} has no log yet.") from None
+    print("\n".join(sanitise(line) for line in text.splitlines()[-lines:]))
+
+
+@app.command()
+def stop(run: RunArgument = "last", json: Json = False) -> None:
+    """Ask a run to stop after its current step; what it learned is saved."""
+    from workbench import console
+    from workbench.engine.runs.control import send_command
+
+    found = _find(run)
+    send_command(found, "stop")
+    if json:
+        console.print_json({"id": found.id, "command": "stop"})
+    else:
+        print(f"{found.id} was asked to stop; it ends after its current step. See: workbench show {found.id}")
+
+
+@app.command()
+def models(json: Json = False) -> None:
+    """List the models on this disk and in the catalogue."""
+    from workbench import console
+    from workbench.engine.catalog.models import list_models
+    from workbench.engine.figures import count, gib
+
+    found = list_models()
+    if json:
+        console.print_json([{"name": m.name, "source": m.source, "parameters": m.parameters,
+                             "path": str(m.path) if m.path else None} for m in found])
+        return
+    rows = [(m.name, m.source, count(m.parameters), gib(m.size_bytes) if m.size_bytes else "–") for m in found]
+    print(console.table(("MODEL", "SOURCE", "PARAMETERS", "ON DISK"), rows, right=(2, 3)))
+
+
+@app.command()
+def chat(target: Annotated[str, typer.Argument(help="A model id, folder, run or checkpoint.")] = "last",
+         prompt: Annotated[str | None, typer.Option(help="Answer this once and exit.")] = None,
+         max_new_tokens: Annotated[int, typer.Option(min=1)] = 256,
+         temperature: Annotated[float, typer.Option(min=0)] = 0.0, json: Json = False) -> None:
+    """Chat with a model, next to its base."""
+    from workbench import console
+    from workbench.engine.chat_client import ask_once
+    from workbench.engine.chat_target import resolve_chat_target
+
+    found = resolve_chat_target(target)
+    if prompt is None:
+        if not _interactive():
+            raise InputError("Chat needs a terminal.", "Or ask once: workbench chat TARGET --prompt TEXT")
+        _open_app(start="chat", chat=target)
+        return
+    answer = ask_once(found, prompt, max_new_tokens=max_new_tokens, temperature=temperature)
+    if json:
+        console.print_json(answer)
+    else:
+        print(answer["text"])
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check GPU, libraries, disk, Hub token and terminal; say how to mend each."""
+    from dataclasses import asdict
+
+    from workbench import console
+    from workbench.engine.doctor import examine
+
+    checks = examine()
+    if json:
+        console.print_json([asdict(check) for check in checks])
+    else:
+        rows = [(check.name, check.status, check.found) for check in checks]
+        width = max(len(check.name) for check in checks)
+        for (name, status, found), check in zip(rows, checks, strict=True):
+            print(f"{name:<{width}}  {status:<7}  {found}")
+            if check.fix:
+                print(f"{'':<{width}}           {check.fix}")
+    if any(check.status == "problem" for check in checks):
+        raise typer.Exit(1)
+
+
+def _find(reference: str) -> "RunDirectory":
+    from workbench.engine.runs.directory import find_run
+
+    return find_run(reference)
+
+
+def _load(path: Path, overrides: list[str]) -> "Recipe":
+    from workbench.engine.recipe_file import load_recipe
+
+    return load_recipe(path, overrides)
+
+
+def _plan(recipe: "Recipe", path: Path) -> "Plan":
+    from workbench.engine.hardware.gpus import list_gpus
+    from workbench.engine.hardware.host import host_snapshot
+    from workbench.engine.planning import make_plan
+
+    return make_plan(recipe, path.resolve().parent, list_gpus(), host_snapshot())
+
+
+def _launch(path: Path, overrides: list[str]) -> "RunDirectory":
+    from workbench.engine.runs.launcher import launch
+
+    recipe = _load(path, overrides)
+    return launch(recipe, _plan(recipe, path), path.resolve().parent)
+
+
+def _follow(run: "RunDirectory") -> None:
+    from workbench.engine.runs.follow import follow_lines
+    from workbench.engine.runs.store import RunFollower
+
+    print(f"run {run.id}", flush=True)
+    follower = RunFollower(run)
+    try:
+        for line in follow_lines(follower):
+            print(line, flush=True)
+    except KeyboardInterrupt:
+        print(f"\n{run.id} goes on. Return to it: workbench watch {run.id}   Stop it: workbench stop {run.id}")
+        return
+    except FileNotFoundError:
+        raise InputError(f"{run.id} was deleted.") from None
+    if follower.name in ("failed", "crashed"):
+        raise typer.Exit(1)
+
+
+def _follow_quietly(run: "RunDirectory") -> None:
+    from workbench.engine.runs.follow import follow_lines
+    from workbench.engine.runs.store import RunFollower
+
+    for _ in follow_lines(RunFollower(run)):
+        pass
+
+
+def _interactive() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _open_app(start: str = "plan", run: "RunDirectory | None" = None, recipe: Path | None = None,
+              chat: str | None = None) -> None:
+    from workbench.tui.app import WorkbenchApp
+
+    if not _interactive():
+        raise InputError("The application needs a terminal.", "Commands work without one: workbench --help")
+    WorkbenchApp(start=start, run=run, recipe=recipe, chat=chat).run()
+
+
+def main() -> None:
+    """Run the command line; errors are a sentence and a hint, never a traceback, unless --debug is given."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        if not arguments:
+            _open_app()
+        elif _is_recipe(arguments):
+            _open_app(recipe=Path(arguments[0]))
+        else:
+            app(arguments)
+    except WorkbenchError as error:
+        if debug:
+            raise
+        from workbench.console import print_error
+
+        print_error(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os._exit(1)
+
+
+def _is_recipe(arguments: list[str]) -> bool:
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    return len(arguments) == 1 and not arguments[0].startswith("-") and arguments[0] not in commands \
+        and (arguments[0].endswith((".yaml", ".yml", ".json")) or Path(arguments[0]).is_file())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What to chat with: from a word on the command line to the base, the adapter or the model that must be loaded."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.engine.catalog.models import BUILTIN_MODEL, ModelSource, resolve_model
+from workbench.engine.errors import InputError
+from workbench.engine.recipe import QuantizationSettings, Recipe
+from workbench.engine.recipe_file import load_recipe
+from workbench.engine.runs.directory import RUN_ID, RunDirectory, find_run
+from workbench.engine.runs.manifest import MANIFEST, verify
+from workbench.engine.runs.state import ENDED
+from workbench.engine.runs.store import RunSummary, read_json, summarise
+from workbench.engine.tuning import TUNINGS, TuningId
+
+ADAPTER_CONFIG = "adapter_config.json"
+# A home may hold thousands of runs; a picker shows the newest.
+_RUNS_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class ChatTarget:
+    """Something to chat with. Neither `adapter` nor `model`: the base alone; never both."""
+
+    title: str
+    """As a screen shows it: `demo · step 120`, `tiny-base`."""
+    base: str
+    """The model that the training began with: a Hub id, an absolute folder, or `tiny-base`."""
+    base_title: str
+    adapter: Path | None = None
+    """The directory of a LoRA adapter over the base."""
+    model: Path | None = None
+    """The directory of a fully trained model."""
+    tuning: TuningId | None = None
+    quantization: QuantizationSettings | None = None
+    """How the base is held; None: not quantised."""
+    verified_by_manifest: bool = False
+    """Whether the workbench wrote the directory: then its manifest must be there, and agree."""
+
+    @property
+    def trained(self) -> Path | None:
+        """The directory of what was trained; None for a base alone."""
+        return self.adapter or self.model
+
+    @property
+    def description(self) -> str:
+        """The title and what it stands on: `demo · step 120 (LoRA on tiny-base)`."""
+        if self.adapter is not None:
+            return f"{self.title} ({TUNINGS[self.tuning or 'lora'].title} on {self.base_title})"
+        return f"{self.title} (full, from {self.base_title})" if self.model is not None else self.title
+
+    def to_json(self) -> dict[str, Any]:
+        """As the worker takes it."""
+        document = asdict(self)
+        for key in ("adapter", "model"):
+            document[key] = None if document[key] is None else str(document[key])
+        document["quantization"] = self.quantization.model_dump() if self.quantization else None
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> "ChatTarget":
+        """The target that `to_json` wrote."""
+        return cls(**{
+            **document,
+            "adapter": Path(document["adapter"]) if document["adapter"] else None,
+            "model": Path(document["model"]) if document["model"] else None,
+            "quantization": QuantizationSettings(**document["quantization"]) if document["quantization"] else None,
+        })
+
+
+def resolve_chat_target(reference: str) -> ChatTarget:
+    """The target that `reference` names; it reads whole checkpoints to verify them, so keep it off an event loop.
+
+    In this order: `tiny-base`, a folder, `last`, RUN:step, a run's whole id, a model on this disk, a part of a run's
+    id, a model of the catalogue. Raises InputError.
+    """
+    reference = reference.strip()
+    if not reference:
+        raise InputError("Say what to chat with.", "A run, RUN:step, a folder, a model id, or tiny-base.")
+    if reference != BUILTIN_MODEL and (folder := _folder(reference)) is not None:
+        return _folder_target(folder)
+    name, colon, step = reference.rpartition(":")
+    if colon:
+        return _checkpoint_target(find_run(name), step)
+    if reference == "last" or RUN_ID.fullmatch(reference):
+        return _run_target(find_run(reference))
+    source = _model(reference)
+    if source is not None and source.path is not None:
+        return _base_target(source)
+    try:
+        return _run_target(find_run(reference))
+    except InputError as error:
+        # A run that was found but has nothing, or a word that fits several, says more than "not found".
+        if "No run is called" not in error.message and "no runs yet" not in error.message:
+            raise
+    if source is not None:
+        return _base_target(source)
+    raise InputError(f"Neither a run nor a model is called {reference!r}.",
+                     "List them: workbench runs, workbench models.")
+
+
+def chat_runs(runs: Iterable[RunSummary], limit: int = 30) -> list[RunSummary]:
+    """The runs, in the given order, that have a model or a checkpoint to chat with."""
+    found = []
+    for _, summary in zip(range(_RUNS_LOOKED_AT), runs, strict=False):
+        if summary.run.model.is_dir() or any(summary.run.checkpoints.glob("step-*")):
+            found.append(summary)
+            if len(found) == limit:
+                break
+    return found
+
+
+def _run_target(run: RunDirectory) -> ChatTarget:
+    if run.model.is_dir():
+        return _trained_target(run.model, run)
+    for checkpoint in sorted(run.checkpoints.glob("step-*"), reverse=True):
+        if verify(checkpoint) is None:
+            return _trained_target(checkpoint, run)
+    raise _nothing_yet(run)
+
+
+def _nothing_yet(run: RunDirectory) -> InputError:
+    summary = summarise(run)
+    if summary.state in ENDED:
+        return InputError(f"{run.id} {summary.state} before it saved anything, so there is nothing to chat with.")
+    save_steps = load_recipe(run.recipe).training.save_steps
+    end = summary.total_steps
+    steps = [] if save_steps is None else [(summary.step // save_steps + 1) * save_steps]
+    when = min([*steps, *([end] if end else [])], default=None)
+    moment = "when it ends" if when is None else f"at step {when}"
+    return InputError(f"{run.id} has nothing to chat with yet; it saves {moment}, and is at step {summary.step}.",
+                      "Watch has a key that saves a checkpoint now.")
+
+
+def _checkpoint_target(run: RunDirectory, step: str) -> ChatTarget:
+    saved = {_step_of(path): path for path in (run.model, *run.checkpoints.glob("step-*")) if path.is_dir()}
+    known = ", ".join(str(number) for number in sorted(number for number in saved if number is not None))
+    hint = f"It has: {known}." if known else "It has saved nothing yet."
+    if not step.isdecimal() or int(step) not in saved:
+        raise InputError(f"{run.id} has no checkpoint of step {step}.", hint)
+    return _trained_target(saved[int(step)], run)
+
+
+def _folder_target(folder: Path) -> ChatTarget:
+    run = next((RunDirectory(path) for path in (folder, folder.parent, folder.parent.parent)
+                if RUN_ID.fullmatch(path.name) and (path / "recipe.yaml").is_file()), None)
+    if run is not None:
+        return _run_target(run) if folder == run.path else _trained_target(folder, run)
+    if (folder / ADAPTER_CONFIG).is_file():
+        return _foreign_adapter(folder)
+    if (folder / "config.json").is_file():
+        return _base_target(resolve_model(str(folder)))
+    raise InputError(f"{folder} is neither a model nor an adapter: it has no config.json and no {ADAPTER_CONFIG}.")
+
+
+def _trained_target(directory: Path, run: RunDirectory) -> ChatTarget:
+    """A run's model or checkpoint."""
+    recipe: Recipe = load_recipe(run.recipe)
+    is_adapter = (directory / ADAPTER_CONFIG).is_file()
+    if not is_adapter and not (directory / "config.json").is_file():
+        raise InputError(f"{directory} holds no model.", "Chat with the run, its `model` directory or a checkpoint.")
+    step = _step_of(directory)
+    return ChatTarget(
+        title=run.name if step is None else f"{run.name} · step {step}", base=recipe.model,
+        base_title=_short(recipe.model), adapter=directory if is_adapter else None,
+        model=None if is_adapter else directory, tuning=recipe.tuning,
+        quantization=recipe.quantization if recipe.tuning == "qlora" else None, verified_by_manifest=True)
+
+
+def _foreign_adapter(folder: Path) -> ChatTarget:
+    base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise InputError(f"{folder / ADAPTER_CONFIG} does not say which model the adapter belongs to.")
+    source = resolve_model(base)
+    base = str(source.path) if source.kind == "folder" else source.name
+    return ChatTarget(title=folder.name, base=base, base_title=_short(base), adapter=folder, tuning="lora",
+                      verified_by_manifest=(folder / MANIFEST).is_file())
+
+
+def _base_target(source: ModelSource) -> ChatTarget:
+    name = str(source.path) if source.kind == "folder" else source.name
+    return ChatTarget(title=_short(name), base=name, base_title=_short(name))
+
+
+def _step_of(directory: Path) -> int | None:
+    """The step a directory was saved at, by its manifest, else by its name."""
+    step = read_json(directory / MANIFEST).get("step")
+    if isinstance(step, int):
+        return step
+    name = directory.name.removeprefix("step-")
+    return int(name) if name.isdecimal() else None
+
+
+def _model(reference: str) -> ModelSource | None:
+    try:
+        return resolve_model(reference)
+    except InputError:
+        return None
+
+
+def _folder(reference: str) -> Path | None:
+    try:
+        path = Path(reference).expanduser().resolve()
+        return path if path.is_dir() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
+def _short(model: str) -> str:
+    """A folder by its last part; a Hub id as it is."""
+    return Path(model).name if Path(model).is_absolute() else model

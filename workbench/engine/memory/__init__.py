@@ -1,0 +1,1 @@
+"""Peak GPU memory in closed form: what the plan screen recomputes on every keystroke."""

@@ -1,0 +1,178 @@
+"""A plan: what a recipe would do on this machine, before anything is loaded."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.engine.catalog.architecture import Architecture, architecture_from_config
+from workbench.engine.catalog.models import ModelSource, resolve_model
+from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
+from workbench.engine.data.sources import resolve_dataset
+from workbench.engine.errors import InputError
+from workbench.engine.hardware.gpus import Gpu
+from workbench.engine.hardware.host import HostSnapshot
+from workbench.engine.memory.case import MemoryCase
+from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings
+from workbench.engine.memory.estimate import estimate_memory
+from workbench.engine.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class PlanProblem:
+    """What keeps a recipe from running: the dotted `field` it concerns, a sentence, a hint."""
+
+    field: str
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the Plan screen shows. None where something is not known; `problems` and `warnings` say why."""
+
+    recipe: Recipe
+    model: ModelSource | None
+    architecture: Architecture | None
+    comparison: Comparison | None
+    gpus: tuple[Gpu, ...]
+    rows: int | None
+    steps: int | None
+    tokens: int | None
+    """Tokens the run will see, chat template not counted."""
+    warnings: tuple[str, ...]
+    problems: tuple[PlanProblem, ...]
+    dataset_fingerprint: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As `workbench plan --json` shows it."""
+        tunings: dict[str, Any] = {}
+        for column in self.comparison.tunings if self.comparison else ():
+            if column.estimate is None:
+                tunings[column.tuning] = {"error": column.problem, "fits": "unknown"}
+            else:
+                tunings[column.tuning] = {**asdict(column.estimate), "fits": column.fit}
+        return {
+            "model": self.recipe.model, "parameters": self.architecture.parameters if self.architecture else None,
+            "objective": self.recipe.objective, "tuning": self.recipe.tuning,
+            "gpus": [{"name": gpu.name, "total": gpu.total_bytes, "free": gpu.free_bytes} for gpu in self.gpus],
+            "tunings": tunings, "rows": self.rows, "steps": self.steps, "tokens": self.tokens,
+            "warnings": list(self.warnings),
+            "problems": [asdict(problem) for problem in self.problems],
+        }
+
+
+def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
+    """The recipe as the estimate sees it: on a GPU with bfloat16, or on the CPU where `auto` means float32."""
+    training, lora = recipe.training, recipe.lora
+    quantization = "none"
+    if recipe.tuning == "qlora":
+        quantization = "int8" if recipe.quantization.bits == 8 else \
+            "nf4-double" if recipe.quantization.double_quantization else "nf4"
+    autocast = not on_cpu if training.bf16 is None else training.bf16
+    dtype = training.dtype if training.dtype != "auto" else "float32" if on_cpu else "bfloat16"
+    return MemoryCase(
+        objective=recipe.objective, tuning=recipe.tuning, lora_r=lora.lora_r, lora_dropout=lora.lora_dropout,
+        target_modules=lora.target_modules, quantization=quantization,
+        per_device_train_batch_size=training.per_device_train_batch_size,
+        gradient_accumulation_steps=training.gradient_accumulation_steps, max_length=training.max_length,
+        gradient_checkpointing=training.gradient_checkpointing, dtype=dtype,
+        mixed_precision="bf16" if autocast else "no", optim=training.optim,
+        attn_implementation=training.attn_implementation, packing=training.packing)
+
+
+def make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
+    """Plan a recipe. Never raises for what the user can mend: that is in `problems`. Reads the dataset's file."""
+    problems: list[PlanProblem] = []
+    warnings: list[str] = []
+    model, architecture = _model(recipe, base_dir, problems, warnings)
+    facts = _dataset(recipe, base_dir, problems, warnings)
+    tokens = token_facts(facts, model.path if model else None) if facts else None
+    steps = planned_steps(recipe, facts.rows if facts else None)
+    comparison = None
+    if architecture is not None:
+        comparison = compare_tunings(architecture, memory_case(recipe), gpus, host.ram_available_bytes)
+        _warn_of_cpu(recipe, architecture, gpus, host, warnings)
+    if tokens and tokens.longest > recipe.training.max_length:
+        warnings.append(f"The longest row has {tokens.longest:,} tokens; max_length cuts it at "
+                        f"{recipe.training.max_length:,}.")
+    return Plan(
+        recipe=recipe, model=model, architecture=architecture, comparison=comparison, gpus=tuple(gpus),
+        rows=facts.rows if facts else None, steps=steps, tokens=_planned_tokens(recipe, facts, tokens, steps),
+        warnings=tuple(warnings), problems=tuple(problems), dataset_fingerprint=facts.fingerprint if facts else None)
+
+
+def planned_steps(recipe: Recipe, rows: int | None) -> int | None:
+    """Optimizer steps on one device, as transformers counts them; None while the rows are unknown or packed."""
+    training = recipe.training
+    if training.max_steps > 0:
+        return training.max_steps
+    if rows is None or training.packing:
+        return None
+    rows -= 0 if recipe.dataset.eval_path else math.ceil(rows * recipe.dataset.eval_fraction)
+    batches = math.ceil(rows / training.per_device_train_batch_size)
+    return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
+
+
+def _planned_tokens(recipe: Recipe, facts: DatasetFacts | None, tokens: TokenFacts | None,
+                    steps: int | None) -> int | None:
+    if facts is None or tokens is None:
+        return None
+    by_epochs = tokens.mean * facts.rows * recipe.training.num_train_epochs
+    if steps is None or recipe.training.max_steps <= 0:
+        return round(by_epochs)
+    return round(tokens.mean * recipe.effective_batch_size * steps)
+
+
+def _model(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
+           warnings: list[str]) -> tuple[ModelSource | None, Architecture | None]:
+    try:
+        model = resolve_model(recipe.model, base_dir)
+    except InputError as error:
+        problems.append(PlanProblem("model", error.message, error.hint))
+        return None, None
+    if model.path is None:
+        warnings.append(f"{model.name} is not on this disk: its weights are downloaded from the Hub at launch.")
+    if not model.config:
+        warnings.append(f"The config of {model.name} is not known here, so its memory cannot be estimated.")
+        return model, None
+    try:
+        return model, architecture_from_config(model.config)
+    except InputError as error:
+        warnings.append(f"Memory is not estimated: {error.message}")
+        return model, None
+
+
+def _dataset(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
+             warnings: list[str]) -> DatasetFacts | None:
+    facts = None
+    for field in ("path", "eval_path"):
+        reference = getattr(recipe.dataset, field)
+        if reference is None:
+            continue
+        try:
+            source = resolve_dataset(reference, base_dir)
+            if source.path is None:
+                warnings.append(f"{source.name} is on the Hub: its rows are counted at launch.")
+                continue
+            found = dataset_facts(source.path, recipe.dataset.max_rows if field == "path" else None)
+        except InputError as error:
+            problems.append(PlanProblem(f"dataset.{field}", error.message, error.hint))
+            continue
+        facts = found if field == "path" else facts
+    return facts
+
+
+def _warn_of_cpu(recipe: Recipe, architecture: Architecture, gpus: Sequence[Gpu], host: HostSnapshot,
+                 warnings: list[str]) -> None:
+    if gpus and not recipe.hardware.use_cpu:
+        return
+    try:
+        case = memory_case(recipe, on_cpu=True)
+        need = estimate_memory(architecture, case_for(case, recipe.tuning)).peak_bytes
+    except InputError:
+        return
+    if need > host.ram_available_bytes:
+        warnings.append(f"This run would train on the CPU in about {need / 1024**3:.1f} GiB, and "
+                        f"{host.ram_available_bytes / 1024**3:.1f} GiB of RAM are free.")

@@ -1,0 +1,45 @@
+"""A run as one JSON document: what `workbench show --json` prints."""
+
+from typing import Any
+
+from workbench.engine.errors import WorkbenchError
+from workbench.engine.recipe_file import load_recipe
+from workbench.engine.runs.state import metric_points
+from workbench.engine.runs.store import RunFollower, read_json
+
+
+def run_document(follower: RunFollower) -> dict[str, Any]:
+    """Everything known of a run that was refreshed: keys as in the interface's list, numbers as JSON can carry them."""
+    run, state = follower.run, follower.state
+    try:
+        recipe: dict[str, Any] | None = load_recipe(run.recipe).model_dump(mode="json")
+    except WorkbenchError:
+        recipe = None
+    losses = state.metrics.get("train/loss")
+    return {
+        "id": run.id, "name": run.name, "directory": str(run.path), "state": follower.name, "phase": state.phase,
+        "cause": state.cause, "explanation": state.explanation, "suggestion": state.suggestion,
+        "step": state.step, "total_steps": state.total_steps, "epoch": state.epoch,
+        "losses": metric_points(losses) if losses else [],
+        "metrics": {name: metric_points(series) for name, series in sorted(state.metrics.items())},
+        "samples": [{"step": s.step, "prompt": s.prompt, "text": s.text} for s in follower.samples],
+        "checkpoints": [{"step": c.step, "path": str(run.path / c.path), "verified": c.verified}
+                        for c in state.checkpoints],
+        "alerts": [{"step": a.step, "level": a.level, "message": a.message} for a in state.alerts],
+        "resumed_from": state.resumed_from, "tokens_per_second": state.last("perf/tokens_per_second"),
+        "memory": memory_figures(follower),
+        "trainable_parameters": state.trainable_parameters, "parameters": state.parameters, "device": state.device,
+        "recipe": recipe, "started": state.started, "ended": state.ended, "damaged_lines": follower.corrupt,
+    }
+
+
+def memory_figures(follower: RunFollower) -> dict[str, Any]:
+    """Predicted and measured peaks, in bytes; None where not known. On a CPU what is measured is resident memory."""
+    plan = read_json(follower.run.plan).get("plan") or {}
+    estimate = (plan.get("tunings") or {}).get(plan.get("tuning")) or {}
+    return {
+        "estimated_peak": estimate.get("peak_bytes"), "rehearsed_peak": None,
+        "measured_allocated": follower.state.last("memory/peak_allocated"),
+        "measured_reserved": follower.state.last("memory/peak_reserved"),
+        "resident": follower.state.last("memory/resident"),
+    }

@@ -1,0 +1,72 @@
+"""A run as plain lines, for pipes, logs and terminals that show no screens."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from workbench.engine.figures import count, duration, gib, number
+from workbench.engine.runs.store import RunFollower
+from workbench.engine.text import one_line, sanitise
+
+POLL_SECONDS = 0.25
+
+
+def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
+    """Lines as they come, until the run has ended. Raises FileNotFoundError when the run is deleted."""
+    printed_step, printed_samples, printed_alerts, phase = -1, 0, 0, ""
+    while True:
+        follower.refresh()
+        state = follower.state
+        if state.phase and state.phase != phase:
+            yield f"{state.phase}…"
+        phase = state.phase
+        for alert in state.alerts[printed_alerts:]:
+            yield f"{alert.level}: {sanitise(alert.message)}"
+        printed_alerts = len(state.alerts)
+        loss = state.metrics.get("train/loss")
+        for index, step in enumerate(loss.steps if loss else ()):
+            if step > printed_step:
+                yield step_line(follower, index)
+                printed_step = step
+        for sample in follower.samples[printed_samples:]:
+            yield f"  step {sample.step} · {one_line(sample.prompt, 60)} → {one_line(sample.text, 160)}"
+        printed_samples = len(follower.samples)
+        if follower.ended:
+            yield from ending_lines(follower)
+            return
+        sleep(POLL_SECONDS)
+
+
+def step_line(follower: RunFollower, index: int) -> str:
+    """The line of one logged step, by its index in the loss series."""
+    state = follower.state
+    loss = state.metrics["train/loss"]
+    step = loss.steps[index]
+    total = state.total_steps or 0
+    parts = [f"step {step:>{len(str(total))}}/{total or '?'}", f"loss {number(loss.values[index])}"]
+    for name, label in (("train/grad_norm", "grad"), ("train/learning_rate", "lr")):
+        series = state.metrics.get(name)
+        if series and index < len(series) and series.steps[index] == step:
+            parts.append(f"{label} {number(series.values[index], 3)}")
+    speed = state.metrics.get("perf/tokens_per_second")
+    if speed and index < len(speed):
+        parts.append(f"{count(speed.values[index])} tok/s")
+    if total > step and index > 0:
+        rate = (loss.elapsed[index] - loss.elapsed[0]) / (step - loss.steps[0])
+        parts.append(f"eta {duration(rate * (total - step))}")
+    return "  ".join(parts)
+
+
+def ending_lines(follower: RunFollower) -> Iterator[str]:
+    """How the run ended, why, and what to do."""
+    state = follower.state
+    took = duration(state.ended - state.started) if state.ended and state.started else "–"
+    yield f"{follower.name} at step {state.step} after {took}"
+    if follower.name == "crashed":
+        yield "Its supervisor died without a word; what was saved is in its directory."
+    if state.explanation:
+        yield sanitise(state.explanation)
+    if state.suggestion:
+        yield f"hint: {sanitise(state.suggestion)}"
+    peak = state.last("memory/peak_allocated")
+    if peak is not None:
+        yield f"peak memory {gib(peak, 2)} allocated, {gib(state.last('memory/peak_reserved'), 2)} reserved"

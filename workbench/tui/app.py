@@ -1,0 +1,115 @@
+"""The application: a mode for each screen, what the screens share, and nothing else."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding, BindingType
+
+from workbench.engine.hardware.gpus import Gpu, list_gpus
+from workbench.engine.hardware.host import HostSnapshot, host_snapshot
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.store import RunSummary, list_runs
+from workbench.tui.format import machine_line
+from workbench.tui.screens.base import WorkbenchScreen
+from workbench.tui.screens.chat import ChatScreen
+from workbench.tui.screens.data import DataScreen
+from workbench.tui.screens.help import HelpScreen
+from workbench.tui.screens.plan import PlanScreen
+from workbench.tui.screens.runs import RunsScreen
+from workbench.tui.screens.watch import WatchScreen
+from workbench.tui.theme import DARK
+from workbench.tui.widgets.top_bar import TABS, TopBar
+
+POLL_SECONDS = 1.0
+
+Hardware = tuple[list[Gpu], HostSnapshot]
+
+
+def read_hardware() -> Hardware:
+    """The GPUs and the host, now."""
+    return list_gpus(), host_snapshot()
+
+
+class WorkbenchApp(App[None]):
+    """The terminal workbench. It polls runs and hardware once for all screens; screens read `runs`, `gpus`, `host`.
+
+    `hardware` is injectable: tests and screenshots bring their own machine.
+    """
+
+    TITLE = "workbench"
+    CSS_PATH = "app.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(key, f"go('{mode}')", title, show=False) for key, mode, title in TABS),
+        Binding("question_mark", "help", "Help", key_display="?"),
+        Binding("q", "quit", "Quit"),
+    ]
+
+    def __init__(self, start: str = "plan", recipe: Path | None = None, run: RunDirectory | None = None,
+                 hardware: Callable[[], Hardware] = read_hardware, ascii_only: bool = False) -> None:
+        super().__init__()
+        self.ascii_only = ascii_only
+        self.runs: list[RunSummary] = []
+        self.gpus: list[Gpu] = []
+        self.host: HostSnapshot | None = None
+        self._start = start
+        self._read_hardware = hardware
+        self.watch_screen = WatchScreen(run)
+        self.chat_screen = ChatScreen()
+        self.data_screen = DataScreen()
+        self._screens: tuple[WorkbenchScreen, ...] = (
+            PlanScreen(recipe), self.data_screen, RunsScreen(), self.watch_screen, self.chat_screen)
+        for screen in self._screens:
+            self.add_mode(screen.MODE, partial(_same, screen))
+
+    def on_mount(self) -> None:
+        """Take up the theme, go to the first screen, start polling."""
+        self.register_theme(DARK)
+        self.theme = DARK.name
+        self.switch_mode(self._start)
+        self._poll()
+        self.set_interval(POLL_SECONDS, self._poll)
+
+    @work(thread=True, exclusive=True, group="poll")
+    def _poll(self) -> None:
+        gpus, host = self._read_hardware()
+        self.call_from_thread(self._take_in, list_runs(), gpus, host)
+
+    def _take_in(self, runs: list[RunSummary], gpus: list[Gpu], host: HostSnapshot) -> None:
+        self.runs, self.gpus, self.host = runs, gpus, host
+        for bar in self.screen.query(TopBar):
+            bar.machine = machine_line(gpus, host)
+            bar.running = sum(run.state in ("running", "stalled") for run in runs)
+        if isinstance(self.screen, WorkbenchScreen):
+            self.screen.on_poll()
+
+    def action_go(self, mode: str) -> None:
+        """Show a screen."""
+        self.switch_mode(mode)
+
+    def action_help(self) -> None:
+        """The keys of the present screen."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.screen))
+
+    def watch_run(self, run: RunDirectory) -> None:
+        """Show a run in Watch."""
+        self.watch_screen.show_run(run)
+        self.switch_mode("watch")
+
+    def chat_with(self, target: str) -> None:
+        """Open Chat with a model, folder, run or checkpoint."""
+        self.chat_screen.set_target(target)
+        self.switch_mode("chat")
+
+    def inspect_data(self, reference: str, base_dir: Path | None) -> None:
+        """Open Data on a dataset."""
+        self.data_screen.show_dataset(reference, base_dir)
+        self.switch_mode("data")
+
+
+def _same(screen: WorkbenchScreen) -> WorkbenchScreen:
+    return screen

@@ -1,0 +1,1 @@
+"""One module per screen: it composes widgets and forwards messages."""

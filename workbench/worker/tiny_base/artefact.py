@@ -1,0 +1,142 @@
+"""Writing the artefact folder: bfloat16 weights, tokenizer, generation defaults, model card."""
+
+import copy
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from workbench.worker.tiny_base.pretrain import Outcome
+
+SIZE_LIMIT = 8_000_000
+SAMPLE_QUESTIONS = (
+    "What is a kettle?", "Why do we sleep?", "How do I make tea?", "When should I use an umbrella?",
+    "What is the difference between a boat and a ship?", "What is 3 plus 4?", "Where does an owl live?",
+    "What is the opposite of cold?", "What is a language model?", "What is a gloopard?",
+)
+SAMPLE_PROMPTS = ("One day Anna lost her", "There was once a fox that")
+
+
+def answer(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, question: str, limit: int = 80) -> str:
+    """The greedy answer to one question, special tokens included, so that the end token shows."""
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True,
+    )
+    return _continue(model, tokenizer, ids, limit)
+
+
+def complete(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: str, limit: int = 80) -> str:
+    """The greedy continuation of plain text, without the prompt."""
+    return _continue(model, tokenizer, tokenizer(prompt, return_tensors="pt"), limit)
+
+
+@torch.no_grad()
+def _continue(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, ids: object, limit: int) -> str:
+    inputs = {key: ids[key] for key in ("input_ids", "attention_mask")}  # type: ignore[index]
+    out = model.generate(**inputs, max_new_tokens=limit, do_sample=False, eos_token_id=tokenizer.eos_token_id,
+                         pad_token_id=tokenizer.pad_token_id, use_cache=True)
+    text = tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
+    assert isinstance(text, str)
+    return text
+
+
+def rounded(model: LlamaForCausalLM) -> LlamaForCausalLM:
+    """A bfloat16 copy: what is stored, and what the card's samples come from."""
+    return copy.deepcopy(model).to(torch.bfloat16).eval()
+
+
+def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path, card: str) -> None:
+    """Write the folder beside `out` and put it in its place.
+
+    Raises:
+        ValueError: the weights are over `SIZE_LIMIT` bytes.
+    """
+    fresh = out.with_name(out.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    stored = rounded(model)
+    stored.config.use_cache = True
+    stored.generation_config = GenerationConfig(
+        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, max_new_tokens=128,
+    )
+    stored.save_pretrained(fresh)
+    tokenizer.save_pretrained(fresh)
+    (fresh / "README.md").write_text(card, encoding="utf-8")
+    size = (fresh / "model.safetensors").stat().st_size
+    if size > SIZE_LIMIT:
+        raise ValueError(f"the weights are {size:,} bytes, the limit is {SIZE_LIMIT:,}")
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        os.replace(out, old)
+    os.replace(fresh, out)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def card(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, outcome: Outcome, command: str) -> str:
+    """The model card, with measured figures and greedy samples of the stored weights."""
+    stored, config, measured = rounded(model), model.config, outcome.validation
+    parameters = sum(p.numel() for p in model.parameters())
+    questions = "\n".join(f"| {q} | {_cell(answer(stored, tokenizer, q))} |" for q in SAMPLE_QUESTIONS)
+    prompts = "\n".join(f"| {p} | {_cell(complete(stored, tokenizer, p))} |" for p in SAMPLE_PROMPTS)
+    return f"""---
+license: mit
+language: en
+pipeline_tag: text-generation
+library_name: transformers
+---
+
+# tiny_base
+
+A very small English language model, made to be fine-tuned in a minute on two CPU cores. It writes short
+sentences and answers simple everyday questions. It knows nothing about the fine-tuning of language models: that is
+what the demo teaches it. It is no source of facts.
+
+## Architecture
+
+Llama (`LlamaForCausalLM`): {config.num_hidden_layers} layers, hidden size {config.hidden_size}, \
+{config.num_attention_heads} heads with {config.num_key_value_heads} key-value heads of {config.head_dim},
+feed-forward size {config.intermediate_size}, {config.max_position_embeddings} positions, \
+vocabulary {config.vocab_size}, input and output embeddings tied.
+{parameters:,} parameters, stored as bfloat16. Byte-level BPE of its own, one token a digit.
+
+Special tokens: `<|end|>` closes every message and every text (EOS), `<|pad|>` pads, `<|system|>`, `<|user|>` and
+`<|assistant|>` open a message. There is no BOS. The chat template marks the assistant's tokens with
+`{{% generation %}}`, `<|end|>` included.
+
+## Training
+
+- Corpus: generated by `workbench/worker/tiny_base` from hand-written word lists, facts and templates; about half
+  plain text (stories, descriptions, explanations), half conversations. No text from elsewhere.
+- {outcome.tokens:,} tokens seen in {outcome.steps:,} steps, {outcome.seconds / 60:.1f} minutes on two CPU cores
+  ({outcome.tokens / outcome.seconds:,.0f} tokens/s). AdamW, warm-up and cosine schedule, float32 weights with
+  bfloat16 products, blocks of 256 and at the end 512 tokens, loss on every token.
+- Command: `{command}`
+
+| measured | loss per token | perplexity |
+|---|---|---|
+| fresh documents of the same generator | {measured.loss:.3f} | {measured.perplexity:.2f} |
+| conversations with questions that training never saw | {measured.held_out_loss:.3f} | \
+{measured.held_out_perplexity:.2f} |
+
+The text is generated and therefore regular: the perplexity says nothing about English in general.
+
+## Greedy samples
+
+| question | answer |
+|---|---|
+{questions}
+
+| plain text | continuation |
+|---|---|
+{prompts}
+
+## Licence
+
+MIT.
+"""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("<|end|>", "`<|end|>`").replace("|", "\\|")
