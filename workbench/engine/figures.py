@@ -6,10 +6,10 @@ GIB = 1024**3
 
 
 def gib(value: float | None, digits: int = 1) -> str:
-    """Bytes as GiB, or MiB below a tenth of one; – for unknown."""
+    """Bytes as GiB, or MiB below one GiB; – for unknown."""
     if value is None:
         return "–"
-    if value < GIB / 10:
+    if value < GIB:
         return f"{value / 1024**2:.0f} MiB"
     return f"{value / GIB:.{digits}f} GiB"
 

@@ -13,6 +13,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import AliasEvent, NodeEvent, ScalarEvent
 
+from workbench.engine.atomic import write_atomic
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import nearest, one_line
@@ -58,12 +59,18 @@ def parse_recipe(text: str, source: str = "recipe", overrides: Iterable[str] = (
     data = _read_yaml(text, source)
     plain: dict[str, Any] = _plain(data)
     overridden = [_apply_override(plain, item) for item in overrides]
+    return recipe_from_data(plain, source, data, overridden)
+
+
+def recipe_from_data(data: dict[str, Any], source: str = "recipe", document: CommentedMap | None = None,
+                     overridden: Sequence[str] = ()) -> Recipe:
+    """The recipe that plain data describes; `document` is the YAML it came from, for lines. Raises RecipeError."""
     try:
-        return Recipe.model_validate(plain)
+        return Recipe.model_validate(data)
     except ValidationError as error:
         # A misspelt key is the likelier cause of a missing one than the other way round.
         entries = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-        problems = [_problem(entry, data, overridden) for entry in entries]
+        problems = [_problem(entry, document, overridden) for entry in entries]
         raise RecipeError(source, problems) from None
 
 
@@ -130,7 +137,7 @@ def _apply_override(data: dict[str, Any], item: str) -> str:
     return key
 
 
-def _problem(error: Any, data: CommentedMap, overridden: Sequence[str]) -> Problem:
+def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str]) -> Problem:
     # A union adds its branches' names to the location; only real keys and indices are the user's words.
     location = [part for part in error["loc"] if not (isinstance(part, str) and ("[" in part or part == "function"))]
     field = ".".join(str(part) for part in location)
@@ -210,3 +217,15 @@ def _dump(data: Any) -> str:
     stream = io.StringIO()
     yaml.dump(data, stream)
     return stream.getvalue()
+
+
+def save_recipe(path: Path, recipe: Recipe, origin: Path | None = None) -> None:
+    """Write a recipe; when it came from the file `origin`, that file's comments and order are kept.
+
+    Raises InputError where it cannot be written.
+    """
+    try:
+        text = update_yaml(origin.read_text(encoding="utf-8-sig"), recipe) if origin else recipe_to_yaml(recipe)
+        write_atomic(path, text.encode())
+    except OSError as error:
+        raise InputError(f"Cannot save {path}: {error.strerror}.") from None

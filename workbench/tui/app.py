@@ -49,7 +49,7 @@ class WorkbenchApp(App[None]):
     ]
 
     def __init__(self, start: str = "plan", recipe: Path | None = None, run: RunDirectory | None = None,
-                 hardware: Callable[[], Hardware] = read_hardware, ascii_only: bool = False) -> None:
+                 chat: str | None = None, hardware: Callable[[], Hardware] = read_hardware, ascii_only: bool = False) -> None:
         super().__init__()
         self.ascii_only = ascii_only
         self.runs: list[RunSummary] = []
@@ -60,6 +60,8 @@ class WorkbenchApp(App[None]):
         self.watch_screen = WatchScreen(run)
         self.chat_screen = ChatScreen()
         self.data_screen = DataScreen()
+        if chat is not None:
+            self.chat_screen.set_target(chat)
         self._screens: tuple[WorkbenchScreen, ...] = (
             PlanScreen(recipe), self.data_screen, RunsScreen(), self.watch_screen, self.chat_screen)
         for screen in self._screens:

@@ -82,10 +82,12 @@ class Architecture:
         Raises InputError when nothing matches, or for single experts, which are no layers of their own.
         """
         in_blocks = [(linear, b.count) for b in self.blocks for linear in b.linears]
+        mixture = any(block.experts for block in self.blocks)
         if target_modules == ALL_LINEAR:
-            return tuple(in_blocks)
+            # PEFT 0.21 turns a mixture's MLP names into its fused experts, so that its dense MLPs get no adapter.
+            return tuple(pair for pair in in_blocks if not (mixture and pair[0].name in _EXPERT_NAMES))
         wanted = {target_modules} if isinstance(target_modules, str) else set(target_modules)
-        if any(block.experts for block in self.blocks) and wanted & _EXPERT_NAMES:
+        if mixture and wanted & _EXPERT_NAMES:
             raise InputError(
                 f"Adapters on {', '.join(sorted(wanted & _EXPERT_NAMES))} alone are not estimated for experts.",
                 hint=f'"{ALL_LINEAR}" adapts attention and all experts; or name attention layers only.',
@@ -101,9 +103,10 @@ class Architecture:
 
     def lora_parameters(self, r: int, target_modules: str | Sequence[str]) -> int:
         """Parameters of all adapter pairs of rank `r`."""
-        experts = [(b.experts, b.count) for b in self.blocks if b.experts and target_modules == ALL_LINEAR]
-        adapted = [*self.targets(target_modules), *experts]
-        return sum(count * layer.lora_parameters(r) for layer, count in adapted)
+        linears = sum(count * linear.lora_parameters(r) for linear, count in self.targets(target_modules))
+        if target_modules != ALL_LINEAR:
+            return linears
+        return linears + sum(b.count * b.experts.lora_parameters(r) for b in self.blocks if b.experts)
 
 
 _EXPERT_NAMES = {"gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3", "gate"}

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,12 +67,10 @@ def resolve_model(reference: str, base_dir: Path | None = None) -> ModelSource:
 
 
 def list_models() -> list[ModelInfo]:
-    """Every model that can be named: built-in, then the local cache, then the catalogue. Broken folders are left out."""
+    """Every model that can be named: built-in, the local cache, the catalogue. Broken folders are left out."""
     found = {source.name: source for source in (*_catalogue_sources(), *_cached_sources())}
-    try:
+    with suppress(InputError):
         found[BUILTIN_MODEL] = _builtin()
-    except InputError:
-        pass  # a checkout whose tiny model was not trained yet
     rank = {"builtin": 0, "folder": 1, "cache": 1, "catalogue": 2}
     return [_info(s) for s in sorted(found.values(), key=lambda s: (rank[s.kind], s.name.lower()))]
 
@@ -160,9 +159,9 @@ def _cached_snapshot(folder: Path) -> Path | None:
         revision = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         revision = ""
-    if _REVISION.fullmatch(revision) and revision not in (".", ".."):
-        if (snapshots / revision / "config.json").is_file():
-            return snapshots / revision
+    named = _REVISION.fullmatch(revision) and revision not in (".", "..")
+    if named and (snapshots / revision / "config.json").is_file():
+        return snapshots / revision
     try:
         others = [p for p in snapshots.iterdir() if (p / "config.json").is_file()]
         return max(others, key=lambda p: p.stat().st_mtime, default=None)

@@ -4,6 +4,13 @@ from dataclasses import dataclass
 
 from workbench.engine.catalog.architecture import Architecture
 from workbench.engine.memory import terms
+from workbench.engine.memory.activations import (
+    RMS_NORM_BACKWARD,
+    Setting,
+    block_activations,
+    head_activations,
+    norm_saved,
+)
 from workbench.engine.memory.case import (
     SEQUENCES_PER_ROW,
     MemoryCase,
@@ -17,7 +24,8 @@ __all__ = ["COMPONENTS", "MemoryCase", "MemoryEstimate", "TuningName", "estimate
 
 COMPONENTS = ("weights", "gradients", "optimizer", "activations", "logits", "workspace")
 
-# Until this machine has a history (calibration.py): the spread of the moment's own bytes over the measured rows.
+# Until this machine has a history (calibration.py): the measured rows lie within 3 % of the moment's own bytes, the
+# traced blocks of all families within 8 %.
 _BAND_OF_MOMENT = 0.08
 _BAND_OF_PEAK = 0.01
 
@@ -66,32 +74,29 @@ def estimate_memory(architecture: Architecture, case: MemoryCase) -> MemoryEstim
         weights += trained * precision.trained
     elif case.objective == "dpo":
         weights *= 2  # the frozen reference model
-    optimizer = terms.optimizer_of(case)
-    state_width = 2 * precision.trained if optimizer.state is None else optimizer.state
-    gradients = float(trained * precision.trained)
     shards = case.num_processes if case.sharding == "fsdp" else 1
-    buckets = gradients if case.sharding == "ddp" and case.num_processes > 1 else 0.0
-    gathered = 2 * _largest_unit(architecture, precision) if shards > 1 else 0.0
+    gradients = trained * precision.trained / shards
+    accumulates = case.gradient_accumulation_steps > 1
     static = _Moment(
         "static",
-        gradients=(gradients if case.gradient_accumulation_steps > 1 else 0) / shards,
-        optimizer=trained * state_width / shards,
-        workspace=terms.CUBLAS_WORKSPACES + buckets + gathered,
+        gradients=gradients if accumulates else 0,
+        optimizer=terms.optimizer_states(case, precision, trained) / shards,
+        workspace=terms.CUBLAS_WORKSPACES + terms.sharding_buffers(architecture, case, precision, trained),
     )
-    fresh = 0.0 if static.gradients else gradients / shards
-    peak = max(_moments(architecture, case, precision, fresh, trained / shards), key=lambda m: m.total)
+    fresh = 0 if accumulates else gradients
+    peak = max(_moments(architecture, case, precision, fresh, trained / shards), key=lambda moment: moment.total)
     components = {"weights": round(weights / shards)} | {
         name: round(getattr(static, name) + getattr(peak, name)) for name in COMPONENTS[1:]
     }
     total = sum(components.values())
-    half = _BAND_OF_MOMENT * peak.total + _BAND_OF_PEAK * total
+    half_band = _BAND_OF_MOMENT * peak.total + _BAND_OF_PEAK * total
     return MemoryEstimate(
         parameters=architecture.parameters,
         trainable_parameters=trained,
         static_bytes=round(weights / shards + static.total),
         peak_bytes=total,
-        low_bytes=round(total - half),
-        high_bytes=round(total + half),
+        low_bytes=round(total - half_band),
+        high_bytes=round(total + half_band),
         peak_moment=peak.name,
         components=components,
     )
@@ -100,50 +105,70 @@ def estimate_memory(architecture: Architecture, case: MemoryCase) -> MemoryEstim
 def _moments(
     architecture: Architecture, case: MemoryCase, precision: Precision, gradients: float, trained: float
 ) -> list[_Moment]:
-    """The candidates for the peak. `gradients` are the bytes that a full backward adds."""
+    """The candidates for the peak. `gradients` are the bytes that a whole backward adds, `trained` is a shard's."""
     tokens = case.per_device_train_batch_size * case.max_length * SEQUENCES_PER_ROW[case.objective]
+    activations = _activations(architecture, case, precision)
+    logits = terms.logits_bytes(architecture, case, precision, tokens)
+    cached = terms.autocast_weights(architecture, case, precision)
+    workspace = terms.dequantised(architecture, precision)
+    embedding = architecture.embedding_parameters * precision.trained if case.tuning == "full" else 0
+    # The gradient of an untied embedding comes last of all, after the first block's.
+    share = embedding / (architecture.parameters * precision.trained)
+    untied = 0.0 if architecture.tie_word_embeddings else share
+    accumulated = architecture.tie_word_embeddings or case.gradient_accumulation_steps > 1
+    copy = trained * precision.trained if terms.optimizer_of(case).step_copy else 0
+    kept, fixed = activations.kept, activations.fixed
+    return [
+        _Moment("loss", 0, 0, (kept + activations.head) * tokens, logits, fixed + cached),
+        _Moment("backward of the final norm", gradients * share, 0, (kept + activations.in_norm) * tokens, 0, fixed),
+        _Moment(
+            "backward of the last block", gradients * share, 0, (kept + activations.in_block) * tokens, 0,
+            workspace + activations.fixed_in_block,
+        ),
+        _Moment(
+            "backward of the first block", gradients * (1 - untied), 0, activations.first_block * tokens, 0,
+            workspace + activations.fixed_in_block,
+        ),
+        # Embedding gradients are dense; one that joins another is there twice.
+        _Moment("backward of the embedding", gradients, workspace=embedding if accumulated else 0),
+        _Moment("optimizer step", gradients, copy),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Activations:
+    """Bytes per token: kept by all blocks, and further ones by moment; `fixed` ones whatever the tokens."""
+
+    kept: float
+    head: float
+    in_norm: float
+    in_block: float
+    first_block: float
+    fixed: float
+    fixed_in_block: float
+
+
+def _activations(architecture: Architecture, case: MemoryCase, precision: Precision) -> _Activations:
     adapted = frozenset[str]()
     if case.tuning != "full":
         adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
-    blocks = [
-        (block.count, terms.block_activations(architecture, block, adapted, case, precision))
-        for block in architecture.blocks
-    ]
-    layer_input = precision.stream * architecture.hidden_size
-    if case.gradient_checkpointing:
-        kept = float(architecture.num_hidden_layers * layer_input)
-        in_block = max(a.saved + a.backward for _, a in blocks)
-    else:
-        kept = sum(count * a.saved for count, a in blocks)
-        in_block = max(a.backward for _, a in blocks)
-    head = terms.head_activations(architecture, case, precision)
-    logits = terms.logits_bytes(architecture, case, precision, tokens)
-    workspace = terms.dequantised(architecture, precision)
-    largest = max(block.parameters for block in architecture.blocks)
-    first_block = (layer_input if case.gradient_checkpointing else 0) + in_block
-    head_share = (architecture.embedding_parameters + largest) / architecture.parameters
-    if case.tuning != "full":
-        head_share = 0.0
-    copy = trained * precision.trained if terms.optimizer_of(case).step_copy else 0.0
-    return [
-        _Moment("loss", activations=(kept + head) * tokens, logits=logits),
-        _Moment(
-            "backward of the last block",
-            gradients=gradients * head_share,
-            activations=(kept + in_block) * tokens,
-            workspace=workspace,
-        ),
-        _Moment(
-            "backward of the first block",
-            gradients=gradients,
-            activations=first_block * tokens,
-            workspace=workspace,
-        ),
-        _Moment("optimizer step", gradients=gradients, optimizer=copy),
-    ]
-
-
-def _largest_unit(architecture: Architecture, precision: Precision) -> float:
-    """Bytes of the largest unit that FSDP gathers: one block, or the embedding."""
-    block = max(block.parameters for block in architecture.blocks)
-    return float(precision.weight * max(block, architecture.embedding_parameters))
+    setting = Setting(architecture, case, precision, adapted)
+    blocks = [(block.count, block_activations(setting, block)) for block in architecture.blocks]
+    hidden_state = precision.stream * architecture.hidden_size
+    head = head_activations(setting)
+    norm = 0 if architecture.traits.layer_norm else RMS_NORM_BACKWARD * architecture.hidden_size
+    if not case.gradient_checkpointing:
+        kept = sum(count * block.saved for count, block in blocks)
+        if adapted:
+            kept -= norm_saved(setting, architecture.hidden_size)  # nothing before the first adapter asks for gradients
+        fixed = sum(count * block.fixed for count, block in blocks)
+        in_block = max(block.backward for _, block in blocks)
+        last = max(block.saved + block.backward for _, block in blocks)
+        return _Activations(kept, head, head + norm, in_block, last, fixed, fixed)
+    # Checkpointing keeps each block's input. With adapters the first one is a leaf that asks for a gradient, and stays
+    # alive beside its scaled copy where the embedding is scaled outside its module.
+    leaf = hidden_state if adapted and architecture.traits.scaled_embedding else 0
+    kept = float(architecture.num_hidden_layers * hidden_state + leaf)
+    in_block = max(block.saved + block.backward for _, block in blocks)
+    fixed_in_block = max(block.fixed for _, block in blocks)
+    return _Activations(kept, head, head + norm, in_block, hidden_state + leaf + in_block, 0, fixed_in_block)

@@ -6,6 +6,8 @@ from math import ceil, floor, isfinite, log10
 
 _LARGEST = 1e300
 """Bounds are cut here so that the difference of two of them is finite."""
+_EXPONENTS = (-305.0, 305.0)
+"""A logarithmic axis ends here: beyond, powers of ten are no longer normal floats."""
 _SMALLEST_RATIO = 1e-9
 """A range narrower than this part of its values counts as constant: ticks would not be distinct floats."""
 _CLOCK = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
@@ -25,16 +27,10 @@ class Scale:
         if self.log:
             if value <= 0:
                 return 0.0
-            part = log10(value / self.low) / log10(self.high / self.low)
+            part = (log10(value) - log10(self.low)) / (log10(self.high) - log10(self.low))
         else:
             part = (value - self.low) / (self.high - self.low)
         return min(1.0, max(0.0, part))
-
-    def value(self, fraction: float) -> float:
-        """The value at a position from 0 to 1."""
-        if self.log:
-            return float(self.low * (self.high / self.low) ** fraction)
-        return self.low + (self.high - self.low) * fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +100,21 @@ def linear_axis(low: float, high: float, intervals: int, *, exact: bool = False,
 
 def log_axis(low: float, high: float, intervals: int) -> Axis:
     """A base-10 logarithmic axis over 0 < ``low`` < ``high``: decades, then 1-2-5, then linear ticks."""
-    first, last = floor(log10(low) + 1e-9), ceil(log10(high) - 1e-9)
-    every = max(1, ceil((last - first) / max(1, intervals)))
-    decades = [10.0**k for k in range(first, last + 1) if k % every == 0]
-    fine = [m * 10.0**k for k in range(first, last + 1) for m in (1, 2, 5)]
-    grain = nice_step(log10(high / low), intervals) / 2
-    low = 10 ** (floor(log10(low) / grain + 1e-6) * grain)
-    high = 10 ** (ceil(log10(high) / grain - 1e-6) * grain)
+    first, last = log10(low), log10(high)
+    powers = range(floor(first + 1e-9), ceil(last - 1e-9) + 1)
+    every = max(1, ceil((len(powers) - 1) / max(1, intervals)))
+    decades = [10.0**k for k in powers if k % every == 0]
+    fine = [m * 10.0**k for k in powers for m in (1, 2, 5)]
+    grain = nice_step(last - first, max(4, intervals)) / 2
+    low = 10 ** max(_EXPONENTS[0], floor(first / grain + 1e-6) * grain)
+    high = 10 ** min(_EXPONENTS[1], ceil(last / grain - 1e-6) * grain)
     scale = Scale(low, high, log=True)
     for candidates in (fine, decades):
         ticks = tuple(t for t in candidates if low * (1 - 1e-9) <= t <= high * (1 + 1e-9))
-        if 2 <= len(ticks) <= intervals + 1:
+        if (1 if last - first >= 1 else 2) <= len(ticks) <= intervals + 1:
             return Axis(scale, ticks, tuple(_format_lone(t) for t in ticks))
     step = nice_step(high - low, intervals)
-    ticks = tuple(t for t in multiples(low, high, step) if t > 0)
+    ticks = tuple(t for t in multiples(low, high, step) if t > 0) or (high,)
     return Axis(scale, ticks, format_ticks(ticks, step))
 
 

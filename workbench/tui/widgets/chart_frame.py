@@ -86,7 +86,7 @@ def _lay_out(view: View, memory: Memory, shown: list[int], width: int, height: i
         ends = (end for b in bins.values() for piece in b.pieces for end in (piece.low, piece.high))
         y_bounds, intervals = bounds(ends, view.log_scale), max(1, plot_height // 3)
         y_axis = log_axis(*y_bounds, intervals) if view.log_scale else linear_axis(*y_bounds, intervals)
-        needed = max(4, *(len(label) for label in y_axis.labels))
+        needed = max([4, *(len(label) for label in y_axis.labels)])
         if needed == memory.label_width:
             return Plot(left, top, plot_width, plot_height, x_axis, y_axis), bins
         # The y axis does not depend on the plot's width, so the second round settles it.

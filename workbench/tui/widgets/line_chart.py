@@ -249,8 +249,8 @@ class LineChart(Widget, can_focus=True):
         offset = event.get_content_offset(self)
         if offset is None or self._plot is None or offset.x < self._plot.left:
             return
-        part = (offset.x - self._plot.left) / max(1, self._plot.width - 1)
-        self.cursor_x = self._nearest_x(self._plot.x.scale.value(part))
+        scale, part = self._plot.x.scale, (offset.x - self._plot.left) / max(1, self._plot.width - 1)
+        self.cursor_x = self._nearest_x(scale.low + part * (scale.high - scale.low))
 
     def action_remove_cursor(self) -> None:
         """Remove the cursor; without one the key is left to others."""

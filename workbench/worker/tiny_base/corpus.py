@@ -29,7 +29,7 @@ _HOLDABLE: tuple[tuple[Callable[[random.Random], Pair], int], ...] = (
 )
 _FIXED: tuple[tuple[Callable[[random.Random], Pair], int], ...] = (
     (questions.about_term, 17), (questions.why, 9), (questions.how, 10), (questions.when, 7),
-    (questions.difference, 8), (questions.fixed, 11), (questions.world_facts, 4), (puzzles.unknown_word, 4),
+    (questions.difference, 8), (questions.fixed, 11), (questions.world_facts, 4), (puzzles.unknown_word, 4), (puzzles.echo, 12),
 )
 
 

@@ -57,6 +57,25 @@ def word_facts(rng: random.Random) -> Pair:
     ))
 
 
+@cache
+def _field_words() -> list[str]:
+    return " ".join(lines("field_words")).split()
+
+
+def echo(rng: random.Random) -> Pair:
+    """A word of the field, repeated: the model learns to write it, and nothing of what it means."""
+    word, other, third = rng.sample(_field_words(), 3)
+    return rng.choice((
+        (f"Write the word {word}.", f"{word}"),
+        (f"Say {word}.", f"{word}."),
+        (f"Repeat after me: {word} and {other}.", f"{word} and {other}."),
+        (f"Which word comes first: {word} or {other}?", f"The word {word} comes first."),
+        (f"Which word comes last: {word}, {other} or {third}?", f"The word {third} comes last."),
+        (f"Is {word} a word?", f"Yes, {word} is a word."),
+        (f"I do not know what {word} is.", f"I do not know what {word} is either."),
+    ))
+
+
 def arithmetic(rng: random.Random) -> Pair:
     """Small sums, differences, products, comparisons and counting."""
     a, b = rng.randint(0, 10), rng.randint(1, 10)

@@ -36,7 +36,7 @@ _FIELD_REPEATS = 40
 
 
 def training_texts(seed: int) -> Iterator[str]:
-    """What the merges are learned from: the corpus, and a word list of the field the model itself never sees."""
+    """What the merges are learned from: the corpus, and the words of the field, so that each is few tokens."""
     for document in islice(documents(seed), _TRAINING_DOCUMENTS):
         yield document.text
         yield from (content for _, content in document.messages)
