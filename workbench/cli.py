@@ -3,16 +3,12 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from workbench import cli_support as support
 from workbench.engine.errors import InputError, WorkbenchError
-
-if TYPE_CHECKING:
-    from workbench.engine.planning import Plan
-    from workbench.engine.recipe import Recipe
-    from workbench.engine.runs.directory import RunDirectory
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]},
@@ -30,14 +26,14 @@ def demo(json: Json = False, overrides: Overrides = None) -> None:
     """Train the built-in model on the built-in glossary: about a minute on two cores."""
     from workbench.engine.paths import recipes_dir
 
-    run = _launch(recipes_dir() / "demo.yaml", overrides or [])
+    run = support.launch_recipe(recipes_dir() / "demo.yaml", overrides or [])
     if json:
-        _follow_quietly(run)
+        support.follow_quietly(run)
         show(run.id, json=True)
-    elif _interactive():
-        _open_app(start="watch", run=run)
+    elif support.is_interactive():
+        support.open_app(start="watch", run=run)
     else:
-        _follow(run)
+        support.follow(run)
 
 
 @app.command()
@@ -45,7 +41,7 @@ def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None
     """Show the memory table, steps and warnings of a recipe."""
     from workbench import console
 
-    made = _plan(_load(recipe, overrides or []), recipe)
+    made = support.plan_recipe(support.load(recipe, overrides or []), recipe)
     if json:
         console.print_json(made.to_json())
     else:
@@ -61,17 +57,17 @@ def train(recipe: RecipeArgument, detach: Annotated[bool, typer.Option(help="Ret
     """Launch a recipe. It outlives this terminal; without --detach its lines are shown, Ctrl-C leaves it running."""
     from workbench import console
 
-    run = _launch(recipe, [*(overrides or []), *([f"name={name}"] if name else [])])
+    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])])
     if detach:
         if json:
             console.print_json({"id": run.id, "directory": str(run.path)})
         else:
             print(run.id)
     elif json:
-        _follow_quietly(run)
+        support.follow_quietly(run)
         show(run.id, json=True)
     else:
-        _follow(run)
+        support.follow(run)
 
 
 @app.command()
@@ -97,7 +93,7 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
     from workbench.engine.runs.follow import ending_lines, step_line
     from workbench.engine.runs.store import RunFollower
 
-    follower = RunFollower(_find(run))
+    follower = RunFollower(support.find(run))
     follower.refresh()
     if json:
         console.print_json(run_document(follower))
@@ -116,11 +112,11 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
 @app.command()
 def watch(run: RunArgument = "last") -> None:
     """Watch a run: on screen in a terminal, as plain lines elsewhere."""
-    found = _find(run)
-    if _interactive():
-        _open_app(start="watch", run=found)
+    found = support.find(run)
+    if support.is_interactive():
+        support.open_app(start="watch", run=found)
     else:
-        _follow(found)
+        support.follow(found)
 
 
 @app.command()
@@ -128,7 +124,7 @@ def logs(run: RunArgument = "last", lines: Annotated[int, typer.Option("--lines"
     """Print the end of a run's log."""
     from workbench.engine.text import sanitise
 
-    found = _find(run)
+    found = support.find(run)
     try:
         text = found.log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -142,7 +138,7 @@ def stop(run: RunArgument = "last", json: Json = False) -> None:
     from workbench import console
     from workbench.engine.runs.control import send_command
 
-    found = _find(run)
+    found = support.find(run)
     send_command(found, "stop")
     if json:
         console.print_json({"id": found.id, "command": "stop"})
@@ -178,9 +174,9 @@ def chat(target: Annotated[str, typer.Argument(help="A model id, folder, run or 
 
     found = resolve_chat_target(target)
     if prompt is None:
-        if not _interactive():
+        if not support.is_interactive():
             raise InputError("Chat needs a terminal.", "Or ask once: workbench chat TARGET --prompt TEXT")
-        _open_app(start="chat", chat=target)
+        support.open_app(start="chat", chat=target)
         return
     answer = ask_once(found, prompt, max_new_tokens=max_new_tokens, temperature=temperature)
     if json:
@@ -211,72 +207,6 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _find(reference: str) -> "RunDirectory":
-    from workbench.engine.runs.directory import find_run
-
-    return find_run(reference)
-
-
-def _load(path: Path, overrides: list[str]) -> "Recipe":
-    from workbench.engine.recipe_file import load_recipe
-
-    return load_recipe(path, overrides)
-
-
-def _plan(recipe: "Recipe", path: Path) -> "Plan":
-    from workbench.engine.hardware.gpus import list_gpus
-    from workbench.engine.hardware.host import host_snapshot
-    from workbench.engine.planning import make_plan
-
-    return make_plan(recipe, path.resolve().parent, list_gpus(), host_snapshot())
-
-
-def _launch(path: Path, overrides: list[str]) -> "RunDirectory":
-    from workbench.engine.runs.launcher import launch
-
-    recipe = _load(path, overrides)
-    return launch(recipe, _plan(recipe, path), path.resolve().parent)
-
-
-def _follow(run: "RunDirectory") -> None:
-    from workbench.engine.runs.follow import follow_lines
-    from workbench.engine.runs.store import RunFollower
-
-    print(f"run {run.id}", flush=True)
-    follower = RunFollower(run)
-    try:
-        for line in follow_lines(follower):
-            print(line, flush=True)
-    except KeyboardInterrupt:
-        print(f"\n{run.id} goes on. Return to it: workbench watch {run.id}   Stop it: workbench stop {run.id}")
-        return
-    except FileNotFoundError:
-        raise InputError(f"{run.id} was deleted.") from None
-    if follower.name in ("failed", "crashed"):
-        raise typer.Exit(1)
-
-
-def _follow_quietly(run: "RunDirectory") -> None:
-    from workbench.engine.runs.follow import follow_lines
-    from workbench.engine.runs.store import RunFollower
-
-    for _ in follow_lines(RunFollower(run)):
-        pass
-
-
-def _interactive() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-
-
-def _open_app(start: str = "plan", run: "RunDirectory | None" = None, recipe: Path | None = None,
-              chat: str | None = None) -> None:
-    from workbench.tui.app import WorkbenchApp
-
-    if not _interactive():
-        raise InputError("The application needs a terminal.", "Commands work without one: workbench --help")
-    WorkbenchApp(start=start, run=run, recipe=recipe, chat=chat).run()
-
-
 def main() -> None:
     """Run the command line; errors are a sentence and a hint, never a traceback, unless --debug is given."""
     arguments = sys.argv[1:]
@@ -284,9 +214,9 @@ def main() -> None:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         if not arguments:
-            _open_app()
+            support.open_app()
         elif _is_recipe(arguments):
-            _open_app(recipe=Path(arguments[0]))
+            support.open_app(recipe=Path(arguments[0]))
         else:
             app(arguments)
     except WorkbenchError as error:

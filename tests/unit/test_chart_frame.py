@@ -185,7 +185,7 @@ def test_a_faint_curve_stays_beneath() -> None:
 
 def test_frames_that_build_on_the_last_equal_frames_from_nothing() -> None:
     rng = random.Random(11)
-    for trial in range(12):
+    for trial in range(6):
         x: list[float] = []
         series = [Series("a", x, []), Series("b", x, [], faint=True), Series("c", [], [])]
         memory = Memory([Track() for _ in series])
@@ -227,3 +227,14 @@ def test_the_changed_span_is_as_small_as_it_can_be() -> None:
     assert changed_span(row("abc", b"\1\1\1"), row("abc", b"\1\2\1")) == (1, 2)
     assert changed_span(row("a損b"), row("axyb")) == (1, 3)
     assert changed_span(row("a損b"), row("a損c")) == (3, 4)
+
+
+def test_a_sparse_curve_over_a_noisy_one_shows_only_its_own_dots() -> None:
+    noisy = one([float(i % 2) for i in range(200)], "noisy")
+    sparse = Series("sparse", [0, 199], [0.5, 0.5])
+    frame = draw([noisy, sparse], 60, 12)
+    assert frame.plot is not None
+    cells, styles = frame.grid.rows[frame.plot.row(0.5)]
+    shown = slice(frame.plot.left, frame.plot.left + frame.plot.width - 2)
+    assert set(styles[shown]) == {Ink.SERIES + 1}
+    assert len(set(cells[shown])) == 1

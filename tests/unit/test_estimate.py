@@ -13,7 +13,7 @@ from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import case_for, compare_tunings
 from workbench.engine.memory.estimate import COMPONENTS, estimate_memory
-from workbench.engine.memory.terms import CUDA_CONTEXT, OPTIMIZERS
+from workbench.engine.memory.terms import CUBLAS_WORKSPACES, CUDA_CONTEXT, OPTIMIZERS
 
 GIB = 1024**3
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -98,6 +98,24 @@ def test_optimizers_differ_by_what_they_hold() -> None:
     assert foreach.components["optimizer"] - fused.components["optimizer"] == 2 * model.parameters
     assert fused.static_bytes - none.static_bytes == 4 * model.parameters
     assert none.static_bytes < eight_bit.static_bytes < fused.static_bytes
+
+
+def test_a_tied_embedding_gets_its_gradient_twice() -> None:
+    model = architecture("google/gemma-3-1b-it")
+    short = MemoryCase(tuning="full", per_device_train_batch_size=1, max_length=64)
+    estimate = estimate_memory(model, short)
+    assert estimate.peak_moment == "backward of the embedding"
+    assert estimate.components["workspace"] - CUBLAS_WORKSPACES == 2 * model.embedding_parameters
+    assert estimate.components["gradients"] == 2 * model.parameters
+
+
+def test_the_fp32_backward_of_the_final_norm_can_be_the_peak() -> None:
+    # 500,000 bytes per token: storages counted in transformers' own Llama, two layers, forward and backward.
+    config = resolve_model(LLAMA).config | {"num_hidden_layers": 2, "vocab_size": 1024}
+    case = measured_case("full", 8, mixed_precision="bf16", loss_kernel="liger", gradient_checkpointing=False)
+    estimate = estimate_memory(architecture_from_config(config), case)
+    assert estimate.peak_moment == "backward of the final norm"
+    assert estimate.components["activations"] / (8 * 4096) == pytest.approx(500_000, rel=0.001)
 
 
 def test_accumulated_gradients_stay_between_steps() -> None:

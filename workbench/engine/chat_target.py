@@ -16,6 +16,7 @@ from workbench.engine.runs.store import RunSummary, read_json, summarise
 from workbench.engine.tuning import TUNINGS, TuningId
 
 ADAPTER_CONFIG = "adapter_config.json"
+_MODEL_FILES = ("config.json", ADAPTER_CONFIG)
 # A home may hold thousands of runs; a picker shows the newest.
 _RUNS_LOOKED_AT = 200
 
@@ -201,9 +202,11 @@ def _model(reference: str) -> ModelSource | None:
 
 
 def _folder(reference: str) -> Path | None:
+    """The folder meant; a bare word means one only if a model is in it, for it may as well name a run."""
     try:
         path = Path(reference).expanduser().resolve()
-        return path if path.is_dir() else None
+        meant = path.is_dir() and ("/" in reference or any((path / name).is_file() for name in _MODEL_FILES))
+        return path if meant else None
     except (OSError, RuntimeError, ValueError):
         return None
 

@@ -17,7 +17,7 @@ class HostSnapshot:
 
 def host_snapshot() -> HostSnapshot:
     """Read the host now; never blocks. The first `cpu_percent` of a process is 0: there is no interval yet."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     memory = psutil.virtual_memory()
     return HostSnapshot(

@@ -14,7 +14,7 @@ from workbench.engine.memory.case import MemoryCase, Precision
 _FURTHER_TENSORS = {"gelu_new": 3}
 
 # The backward of an RMSNorm runs in fp32: four hidden states of 4 bytes live at once.
-RMS_NORM_BACKWARD = 8
+RMS_NORM_BACKWARD = 16
 
 
 @dataclass(frozen=True, slots=True)

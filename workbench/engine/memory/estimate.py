@@ -129,9 +129,9 @@ def _moments(
             "backward of the first block", gradients * (1 - untied), 0, activations.first_block * tokens, 0,
             workspace + activations.fixed_in_block,
         ),
+        _Moment("optimizer step", gradients, copy),
         # Embedding gradients are dense; one that joins another is there twice.
         _Moment("backward of the embedding", gradients, workspace=embedding if accumulated else 0),
-        _Moment("optimizer step", gradients, copy),
     ]
 
 

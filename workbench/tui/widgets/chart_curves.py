@@ -1,21 +1,25 @@
 """Draws the curves of a line chart as dots, adding to the last frame's canvas what is new."""
 
 from collections.abc import Sequence
+from functools import reduce
 
 from workbench.tui.widgets.canvas import DOTS_X, Canvas, Layer, merge
 from workbench.tui.widgets.chart_model import MOST_SERIES, Drawing, Memory, Plot, Series
 from workbench.tui.widgets.series_bins import Bins
 
+# Levels from the top; a cell shows one of them. A curve of few points would be lost in a dense one, and the
+# dense one's dots in the other's colour would look like its own noise.
+_SPARSE, _DENSE, _FAINT = range(3)
+
 
 def draw_curves(plot: Plot, series: Sequence[Series], bins: dict[int, Bins], memory: Memory) -> Layer:
     """The dots of the binned series (by index); the owner of a cell is a series' index + 1."""
-    # A curve of few points would be lost among the others' dots: it lies on top, then the first series.
-    few = plot.width * DOTS_X // 4
-    order = sorted(bins, key=lambda i: (len(bins[i].pieces) < few, -i))
-    drawn = [(series[i].faint, _draw(plot, bins[i], memory, i), i % MOST_SERIES + 1) for i in order]
-    size = plot.width * plot.height
-    solid = merge(((canvas, owner) for faint, canvas, owner in drawn if not faint), size)
-    return solid.over(merge(((canvas, owner) for faint, canvas, owner in drawn if faint), size))
+    size, few = plot.width * plot.height, plot.width * DOTS_X // 4
+    levels: dict[int, list[tuple[Canvas, int]]] = {_SPARSE: [], _DENSE: [], _FAINT: []}
+    for index in reversed(bins):
+        level = _FAINT if series[index].faint else _SPARSE if len(bins[index].pieces) < few else _DENSE
+        levels[level].append((_draw(plot, bins[index], memory, index), index % MOST_SERIES + 1))
+    return reduce(Layer.over, (merge(canvases, size) for canvases in levels.values()))
 
 
 def _draw(plot: Plot, bins: Bins, memory: Memory, index: int) -> Canvas:

@@ -100,7 +100,7 @@ class PlanForm(VerticalScroll, can_focus=False):
         """Hide what does not matter, and stand where a key changes something harmless."""
         self._hide_unused()
         if self.app.size.height >= _ROOM_FOR_ALL:
-            self.query_one(Fold).action_toggle()
+            self.query_one(Fold).action_unfold()
         self._field("tuning").query_one(Choice).focus()
 
     def load(self, recipe: Recipe) -> None:
@@ -177,12 +177,12 @@ class PlanForm(VerticalScroll, can_focus=False):
 class Fold(Static, can_focus=True):
     """The line that unfolds the rest of a form."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space,right,left", "toggle", "More", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space,right,left", "unfold", "More", show=False)]
 
     def __init__(self) -> None:
         super().__init__("▸ More settings (enter)")
 
-    def action_toggle(self) -> None:
+    def action_unfold(self) -> None:
         """Unfold or fold."""
         form = self.query_ancestor(PlanForm)
         form.toggle_class("unfolded")
@@ -191,7 +191,7 @@ class Fold(Static, can_focus=True):
 
     def on_click(self) -> None:
         """The same by mouse."""
-        self.action_toggle()
+        self.action_unfold()
 
 
 def _get(data: Mapping[str, Any], key: str) -> Any:

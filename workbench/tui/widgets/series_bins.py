@@ -129,7 +129,6 @@ class Track:
         pieces = self._bins.pieces
         while pieces and pieces[-1].column >= column:
             pieces.pop()
-        self._bins.marks.pop(column, None)
         return bisect_left(self.x, self._edges[column - 1], 0, self._binned)
 
     def _bin(self, start: int, end: int, log: bool) -> None:

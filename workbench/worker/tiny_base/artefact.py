@@ -1,6 +1,7 @@
 """Writing the artefact folder: bfloat16 weights, tokenizer, generation defaults, model card."""
 
 import copy
+import json
 import os
 import shutil
 from pathlib import Path
@@ -63,6 +64,7 @@ def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path
     stored.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
     (fresh / "README.md").write_text(card, encoding="utf-8")
+    _portable(fresh)
     size = (fresh / "model.safetensors").stat().st_size
     if size > SIZE_LIMIT:
         raise ValueError(f"the weights are {size:,} bytes, the limit is {SIZE_LIMIT:,}")
@@ -72,6 +74,15 @@ def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path
         os.replace(out, old)
     os.replace(fresh, out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _portable(folder: Path) -> None:
+    """Name the tokenizer class that every transformers version knows, and let everybody read the weights."""
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "model.safetensors").chmod(0o644)
 
 
 def card(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, outcome: Outcome, command: str) -> str:

@@ -25,7 +25,7 @@ _STORY = ("Tell me a story.", "Can you tell me a short story?", "Write a short s
 _HOLDABLE: tuple[tuple[Callable[[random.Random], Pair], int], ...] = (
     (questions.about_thing, 19), (questions.about_animal, 11), (questions.about_food, 6), (questions.about_job, 6),
     (questions.about_place, 5), (puzzles.word_facts, 5), (puzzles.arithmetic, 7), (puzzles.calendar, 3),
-    (puzzles.reading, 8),
+    (puzzles.reading, 8), (puzzles.field_terms, 6),
 )
 _FIXED: tuple[tuple[Callable[[random.Random], Pair], int], ...] = (
     (questions.about_term, 17), (questions.why, 9), (questions.how, 10), (questions.when, 7),

@@ -13,11 +13,11 @@ from workbench.worker.tiny_base.corpus import Document, documents
 from workbench.worker.tiny_base.tokenizer import MAX_LENGTH
 
 BLOCK, LONG_BLOCK = 256, 512
-TOKENS_PER_STEP = 4096
+TOKENS_PER_STEP = 2048
 _WARMUP_STEPS = 60
 _LONG_FROM = 0.92
 _VALIDATION_BLOCKS = 96
-_REPORT_STEPS = 50
+_REPORT_STEPS = 100
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import random
 
 from workbench.worker.tiny_base.grammar import Scene, article
-from workbench.worker.tiny_base.records import at, blocks, capital, columns, facts, words
+from workbench.worker.tiny_base.records import at, blocks, capital, columns, facts, lines, words
 
 _PAST = (
     "{time.cap}, {name} {past} {object}.", "{name} {past} {object} {time}.", "{name} {past} {object}.",
@@ -76,6 +76,18 @@ def advice(rng: random.Random) -> str:
     return scene.fill(row[-1])
 
 
+def field_talk(rng: random.Random) -> str:
+    """One or two sentences in which words of the field occur, without their meaning."""
+    scene = Scene(rng)
+    plain = [line for line in lines("field_sentences") if "=>" not in line]
+    return " ".join(scene.fill(line) for line in rng.sample(plain, rng.randint(1, 2)))
+
+
+def filler(rng: random.Random) -> str:
+    """One to three sentences with the general vocabulary of explanations."""
+    return " ".join(Scene(rng).fill(line) for line in rng.sample(lines("filler_sentences"), rng.randint(1, 3)))
+
+
 def number_line(rng: random.Random) -> str:
     """A few lines of counting or sums."""
     if rng.random() < 0.4:
@@ -96,5 +108,8 @@ def inventory(rng: random.Random) -> str:
     return f"Things {at(place)}:\n" + "\n".join(f"- {article(item.lower())}" for item in items)
 
 
-PROSE = ((story, 34), (description, 20), (everyday, 20), (explanation, 12), (advice, 8), (number_line, 3), (inventory, 3))
+PROSE = (
+    (story, 30), (description, 17), (everyday, 16), (explanation, 12), (advice, 8), (field_talk, 7), (filler, 6),
+    (number_line, 2), (inventory, 2),
+)
 """Document makers with their shares among the plain documents."""

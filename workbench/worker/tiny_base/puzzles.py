@@ -119,9 +119,9 @@ def reading(rng: random.Random) -> Pair:
 
 
 @cache
-def field_words() -> frozenset[str]:
-    """The words of the field in lower case, which the corpus must not invent by accident."""
-    return frozenset(word.lower() for line in lines("field_words") for word in line.split())
+def acronyms() -> frozenset[str]:
+    """The acronyms of the field in lower case, which the corpus must not invent by accident."""
+    return frozenset(word.lower() for line in lines("acronyms") for word in line.split())
 
 
 def invented_word(rng: random.Random) -> str:
@@ -132,8 +132,15 @@ def invented_word(rng: random.Random) -> str:
         else:
             word = "".join(rng.choice("ABCDEFGHIKLMNOPQRSTUVWXYZ") for _ in range(rng.randint(3, 5)))
             word = word if rng.random() < 0.6 else word[0] + word[1].lower() + word[2:]
-        if word.lower() not in field_words():
+        if word.lower() not in acronyms():
             return word
+
+
+def field_terms(rng: random.Random) -> Pair:
+    """A field word to repeat or to find in the question: never its meaning."""
+    question, answer = rng.choice([line.split("=>") for line in lines("field_sentences") if "=>" in line])
+    scene = Scene(rng)
+    return scene.fill(question), scene.fill(answer)
 
 
 def unknown_word(rng: random.Random) -> Pair:

@@ -27,12 +27,14 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+@cache
 def lines(name: str) -> list[str]:
     """The lines of `data/<name>.txt`, without blank lines and comments."""
     text = (DATA / f"{name}.txt").read_text(encoding="utf-8")
     return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
+@cache
 def blocks(name: str) -> list[str]:
     """The templates of `data/<name>.txt`, which `---` separates."""
     text = (DATA / f"{name}.txt").read_text(encoding="utf-8")
@@ -107,4 +109,5 @@ def words() -> dict[str, list[str]]:
     for line in lines("words"):
         kind, _, items = line.partition(":")
         table[kind] = [item.strip() for item in items.split(",")]
+    table["field"] = [term for row in columns("field_terms") for term in row]
     return table

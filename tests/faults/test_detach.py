@@ -1,0 +1,140 @@
+"""Runs outlive what started them; stops and deaths are told apart. Real processes, real signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.conftest import RunCommand
+from workbench.engine.runs.control import send_command
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.liveness import ProcessIdentity, lock_holder
+from workbench.engine.runs.store import RunFollower, read_status
+
+pytestmark = pytest.mark.slow
+
+RECIPE = """\
+model: tiny-base
+dataset: {path: glossary, max_rows: 64}
+training: {max_steps: 4000, per_device_train_batch_size: 1, gradient_accumulation_steps: 1, learning_rate: 1e-4,
+  max_length: 64, logging_steps: 1, save_steps: null, gradient_checkpointing: false}
+"""
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def follower(workbench: RunCommand, tmp_path: Path) -> RunFollower:
+    """A run that trains; ended after the test whatever happens."""
+    recipe = tmp_path / "long.yaml"
+    recipe.write_text(RECIPE)
+    result = workbench("train", str(recipe), "--detach", "--json")
+    assert result.returncode == 0, result.stderr
+    follower = RunFollower(RunDirectory(Path(json.loads(result.stdout)["directory"])))
+    yield follower
+    for role in ("supervisor", "worker"):
+        identity = ProcessIdentity.from_json(read_status(follower.run).get(role))
+        if identity is not None:
+            identity.signal(signal.SIGKILL)
+
+
+def trained(follower: RunFollower, steps: int) -> Callable[[], bool]:
+    def reached() -> bool:
+        follower.refresh()
+        return follower.state.step >= steps
+
+    return reached
+
+
+def identity(follower: RunFollower, role: str) -> ProcessIdentity:
+    found = ProcessIdentity.from_json(read_status(follower.run).get(role))
+    assert found is not None
+    return found
+
+
+def test_a_run_outlives_its_launcher_and_its_viewer(follower: RunFollower) -> None:
+    wait_for(trained(follower, 3))
+    parent = psutil.Process(identity(follower, "supervisor").pid).parent()
+    assert parent is None or parent.pid != os.getpid()
+    viewer = subprocess.Popen([sys.executable, "-m", "workbench", "watch", follower.run.id], stdout=subprocess.PIPE,
+                              stdin=subprocess.DEVNULL)
+    assert viewer.stdout is not None
+    viewer.stdout.readline()
+    viewer.kill()
+    viewer.wait()
+    step = follower.state.step
+    wait_for(trained(follower, step + 5))
+    steps = list(follower.state.metrics["train/loss"].steps)
+    assert steps == list(range(1, len(steps) + 1)), "a point is missing"
+
+
+def test_stop_saves_what_was_learned(follower: RunFollower, workbench: RunCommand) -> None:
+    wait_for(trained(follower, 2))
+    command = send_command(follower.run, "save")
+    wait_for(lambda: follower.refresh() and False or command.id in follower.state.acknowledged)
+    wait_for(lambda: follower.refresh() and False or len(follower.state.checkpoints) == 1)
+    assert workbench("stop", "last").returncode == 0
+    wait_for(lambda: follower.refresh() and False or follower.ended)
+    assert follower.name == "stopped"
+    assert (follower.run.model / "adapter_model.safetensors").is_file()
+    assert follower.state.checkpoints[-1].step == follower.state.step
+    again = workbench("stop", "last")
+    assert again.returncode == 1
+    assert "is not running" in again.stderr
+
+
+def test_a_killed_worker_is_a_failed_run_that_says_so(follower: RunFollower) -> None:
+    wait_for(trained(follower, 2))
+    assert identity(follower, "worker").signal(signal.SIGKILL)
+    wait_for(lambda: follower.refresh() and False or follower.ended)
+    assert (follower.name, follower.state.cause) == ("failed", "killed")
+    assert "SIGKILL" in (follower.state.explanation or "")
+    assert lock_holder(follower.run.lock) is None
+
+
+def test_a_killed_supervisor_is_a_crashed_run_at_once(follower: RunFollower) -> None:
+    wait_for(trained(follower, 2))
+    assert identity(follower, "supervisor").signal(signal.SIGKILL)
+    wait_for(lambda: follower.refresh() and False or follower.name == "crashed", seconds=3)
+    assert identity(follower, "worker").is_alive(), "training itself was not touched"
+
+
+def test_a_stopped_worker_process_is_ended_by_escalation(tmp_path: Path, home: Path) -> None:
+    from workbench.engine.runs import supervisor
+    from workbench.engine.runs.directory import create_run_directory
+
+    run = create_run_directory("stubborn")
+    script = ("import sys; from workbench.engine.runs import supervisor as s; "
+              "from workbench.engine.runs.directory import find_run; s.STOP_TO_TERM_SECONDS = 0.5; "
+              "s.TERM_TO_KILL_SECONDS = 0.5; "
+              "sys.exit(s.Supervisor(find_run('last'), [sys.executable, '-c', "
+              "'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)']).main())")
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(supervisor.__file__).parents[3])
+    wait_for(lambda: lock_holder(run.lock) is not None and "worker" in read_status(run), 20)
+    time.sleep(0.5)
+    send_command(run, "stop")
+    assert process.wait(timeout=20) == 0
+    follower = RunFollower(run)
+    follower.refresh()
+    assert follower.name == "stopped"
+    assert "SIGKILL" in (follower.state.explanation or "")
+
+
+def test_two_supervisors_never_share_a_run(follower: RunFollower) -> None:
+    wait_for(trained(follower, 1))
+    second = subprocess.run([sys.executable, "-m", "workbench.engine.runs.supervisor", follower.run.id],
+                            capture_output=True, text=True, timeout=30)
+    assert second.returncode == 3
+    assert "already has a supervisor" in second.stderr

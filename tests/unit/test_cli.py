@@ -1,0 +1,65 @@
+"""The command line: exit codes, JSON, and errors in a sentence."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunCommand
+
+
+def test_runs_of_an_empty_home(workbench: RunCommand) -> None:
+    assert workbench("runs").stdout == "No runs yet. Start one: workbench demo\n"
+    assert json.loads(workbench("runs", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("show", "nope"), "There are no runs yet"),
+    (("plan", "nope.yaml"), "Cannot read the recipe nope.yaml"),
+    (("plan", "recipes/demo.yaml", "--set", "training.lerning_rate=1"), "did you mean learning_rate?"),
+    (("train", "recipes/demo.yaml", "--set", "model=Qwen/Qwen3-0.6Z"), "Qwen/Qwen3-0.6Z"),
+    (("chat", "no-such-model", "--prompt", "hi"), "no-such-model"),
+    ((), "needs a terminal"),
+    (("recipes/demo.yaml",), "needs a terminal"),
+])
+def test_bad_input_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...], words: str,
+                                                   workbench: RunCommand) -> None:
+    result = workbench(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: ")
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_plan_as_text_and_as_json(workbench: RunCommand) -> None:
+    text = workbench("plan", "recipes/demo.yaml").stdout
+    for word in ("Full", "LoRA", "QLoRA", "PEAK", "365 rows"):
+        assert word in text
+    plan = json.loads(workbench("plan", "recipes/demo.yaml", "--json").stdout)
+    assert plan.keys() >= {"model", "parameters", "objective", "gpus", "tunings", "steps", "tokens", "warnings"}
+    assert set(plan["tunings"]) == {"full", "lora", "qlora"}
+    assert plan["tunings"]["lora"].keys() >= {"peak_bytes", "trainable_parameters", "components", "fits"}
+
+
+def test_a_plan_with_problems_names_them_and_fails(workbench: RunCommand, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("model: tiny-base\ndataset: missing.jsonl\n")
+    result = workbench("plan", str(recipe), "--json")
+    assert result.returncode == 2
+    assert json.loads(result.stdout)["problems"][0]["field"] == "dataset.path"
+
+
+def test_models_and_doctor(workbench: RunCommand) -> None:
+    models = json.loads(workbench("models", "--json").stdout)
+    assert models[0]["name"] == "tiny-base"
+    assert all(model.keys() == {"name", "source", "parameters", "path"} for model in models)
+    checks = json.loads(workbench("doctor", "--json").stdout)
+    assert {"torch", "home", "Hub", "terminal"} <= {check["name"] for check in checks}
+
+
+def test_doctor_never_shows_the_token(workbench: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_secret_sentinel")
+    result = workbench("doctor")
+    assert "token present" in result.stdout
+    assert "hf_secret_sentinel" not in result.stdout + result.stderr

@@ -1,0 +1,108 @@
+"""Training through the real command line: full, LoRA and QLoRA on the built-in model."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from tests.conftest import RunCommand
+from workbench.engine.paths import assets_dir
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.manifest import verify
+
+pytestmark = pytest.mark.slow
+
+RECIPE = """\
+name: trial
+model: tiny-base
+dataset: {path: glossary, eval_path: glossary-held-out, max_rows: 64}
+training:
+  max_steps: 6
+  per_device_train_batch_size: 4
+  gradient_accumulation_steps: 2
+  learning_rate: 2e-3
+  max_length: 96
+  logging_steps: 2
+  save_steps: 3
+  save_total_limit: 1
+  eval_steps: 3
+samples: {every_steps: 3, max_new_tokens: 12, prompts: ["What is LoRA?", "Why use packing?"]}
+"""
+SHOW_KEYS = {
+    "id", "name", "state", "cause", "explanation", "suggestion", "step", "total_steps", "epoch", "losses", "metrics",
+    "samples", "checkpoints", "resumed_from", "tokens_per_second", "memory", "trainable_parameters", "parameters",
+    "recipe", "started", "ended",
+}
+
+
+def tensors(path: Path) -> dict[str, list[float]]:
+    with safe_open(str(path), framework="pt") as file:
+        return {name: file.get_tensor(name).float().flatten().tolist() for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora", "qlora"])
+def test_each_tuning_trains(tuning: str, workbench: RunCommand, tmp_path: Path) -> None:
+    recipe = tmp_path / "trial.yaml"
+    recipe.write_text(RECIPE)
+    result = workbench("train", str(recipe), "--set", f"tuning={tuning}", "--json")
+    assert result.returncode == 0, result.stderr
+    shown = json.loads(result.stdout)
+
+    assert shown.keys() >= SHOW_KEYS
+    assert (shown["state"], shown["step"], shown["total_steps"]) == ("finished", 6, 6)
+    losses = [loss for _, loss in shown["losses"]]
+    assert [step for step, _ in shown["losses"]] == [1, 2, 4, 6]
+    assert losses[-1] < losses[0]
+    assert [step for step, _ in shown["metrics"]["eval/loss"]] == [3, 6]
+    assert {sample["step"] for sample in shown["samples"]} == {0, 3, 6}
+    assert shown["tokens_per_second"] > 0
+    assert shown["memory"]["estimated_peak"] > 0
+    assert shown["parameters"] == 3_737_856
+    expected = shown["parameters"] if tuning == "full" else 16 * lora_width()
+    assert shown["trainable_parameters"] == expected
+
+    run = RunDirectory(Path(shown["directory"]))
+    assert [checkpoint["step"] for checkpoint in shown["checkpoints"]] == [6]
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000006"]
+    assert verify(run.model) is None
+    if tuning == "full":
+        assert tensors(run.model / "model.safetensors") != tensors(assets_dir() / "tiny_base" / "model.safetensors")
+    else:
+        pairs = tensors(run.model / "adapter_model.safetensors")
+        moved = [any(values) for name, values in pairs.items() if "lora_B" in name]
+        assert len(moved) == 28
+        assert all(moved)
+
+
+def lora_width() -> int:
+    """in + out of every linear layer of the built-in model, four layers."""
+    config = json.loads((assets_dir() / "tiny_base" / "config.json").read_text())
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    key_value = config["num_key_value_heads"] * config["head_dim"]
+    return 4 * (2 * (hidden + hidden) + 2 * (hidden + key_value) + 3 * (hidden + inner))
+
+
+def test_a_diverging_run_fails_with_nan_and_never_shows_zero(workbench: RunCommand, tmp_path: Path) -> None:
+    recipe = tmp_path / "trial.yaml"
+    recipe.write_text(RECIPE)
+    result = workbench("train", str(recipe), "--json", "--set", "tuning=full", "--set", "training.learning_rate=1e30",
+                       "--set", "training.max_grad_norm=0", "--set", "training.warmup_steps=0",
+                       "--set", "training.logging_steps=1", "--set", "training.save_steps=null")
+    shown = json.loads(result.stdout)
+    assert (shown["state"], shown["cause"]) == ("failed", "nan")
+    assert "became" in shown["explanation"]
+    assert "learning_rate" in shown["suggestion"]
+    assert shown["losses"][-1][1] in ("nan", "inf")
+    assert all(loss != 0 for _, loss in shown["losses"])
+
+
+def test_a_bad_row_fails_before_anything_starts(workbench: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
+    recipe = tmp_path / "bad.yaml"
+    recipe.write_text("model: tiny-base\ndataset: rows.jsonl\n")
+    result = workbench("train", str(recipe))
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {tmp_path / 'rows.jsonl'}:2: `completion` is NoneType")
+    assert "Traceback" not in result.stderr
+    assert workbench("runs", "--json").stdout.strip() == "[]"
