@@ -50,12 +50,13 @@ def follower(workbench: RunCommand, tmp_path: Path) -> RunFollower:
             identity.signal(signal.SIGKILL)
 
 
-def trained(follower: RunFollower, steps: int) -> Callable[[], bool]:
-    def reached() -> bool:
-        follower.refresh()
-        return follower.state.step >= steps
+def fresh(follower: RunFollower) -> RunFollower:
+    follower.refresh()
+    return follower
 
-    return reached
+
+def trained(follower: RunFollower, steps: int) -> Callable[[], bool]:
+    return lambda: fresh(follower).state.step >= steps
 
 
 def identity(follower: RunFollower, role: str) -> ProcessIdentity:
@@ -83,10 +84,10 @@ def test_a_run_outlives_its_launcher_and_its_viewer(follower: RunFollower) -> No
 def test_stop_saves_what_was_learned(follower: RunFollower, workbench: RunCommand) -> None:
     wait_for(trained(follower, 2))
     command = send_command(follower.run, "save")
-    wait_for(lambda: follower.refresh() and False or command.id in follower.state.acknowledged)
-    wait_for(lambda: follower.refresh() and False or len(follower.state.checkpoints) == 1)
+    wait_for(lambda: command.id in fresh(follower).state.acknowledged)
+    wait_for(lambda: len(fresh(follower).state.checkpoints) == 1)
     assert workbench("stop", "last").returncode == 0
-    wait_for(lambda: follower.refresh() and False or follower.ended)
+    wait_for(lambda: fresh(follower).ended)
     assert follower.name == "stopped"
     assert (follower.run.model / "adapter_model.safetensors").is_file()
     assert follower.state.checkpoints[-1].step == follower.state.step
@@ -98,16 +99,16 @@ def test_stop_saves_what_was_learned(follower: RunFollower, workbench: RunComman
 def test_a_killed_worker_is_a_failed_run_that_says_so(follower: RunFollower) -> None:
     wait_for(trained(follower, 2))
     assert identity(follower, "worker").signal(signal.SIGKILL)
-    wait_for(lambda: follower.refresh() and False or follower.ended)
+    wait_for(lambda: fresh(follower).ended)
     assert (follower.name, follower.state.cause) == ("failed", "killed")
     assert "SIGKILL" in (follower.state.explanation or "")
-    assert lock_holder(follower.run.lock) is None
+    wait_for(lambda: lock_holder(follower.run.lock) is None, 5)
 
 
 def test_a_killed_supervisor_is_a_crashed_run_at_once(follower: RunFollower) -> None:
     wait_for(trained(follower, 2))
     assert identity(follower, "supervisor").signal(signal.SIGKILL)
-    wait_for(lambda: follower.refresh() and False or follower.name == "crashed", seconds=3)
+    wait_for(lambda: fresh(follower).name == "crashed", seconds=3)
     assert identity(follower, "worker").is_alive(), "training itself was not touched"
 
 

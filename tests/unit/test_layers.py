@@ -27,9 +27,10 @@ def test_import_contracts() -> None:
     for path in sorted((ROOT / "workbench" / "engine").rglob("*.py")) if path.name != "__init__.py"])
 def test_no_engine_module_names_a_heavy_library(module: str) -> None:
     tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
-    named = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    named |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    assert not named & {*HEAVY, "textual"}
+    nodes = list(ast.walk(tree))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+    assert not {name.split(".")[0] for name in names} & {*HEAVY, "textual"}
 
 
 def test_the_application_never_loads_torch() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from workbench.engine.catalog import models
-from workbench.engine.catalog.models import hub_cache_dir, license_of, list_models, resolve_model
+from workbench.engine.catalog.models import hub_cache_dir, license_of, list_models, nearest_models, resolve_model
 from workbench.engine.errors import InputError
 
 CONFIG: dict[str, Any] = {
@@ -80,13 +80,19 @@ def test_a_name_is_never_joined_to_the_cache_unchecked(name: str, tmp_path: Path
         resolve_model(name, base_dir=tmp_path / "elsewhere")
 
 
-def test_an_unknown_name_hints_at_the_nearest() -> None:
-    for typed in ("Qwen/Qwen3-0.6b", "qwen3-0.6b", "Qwen/Qwen3-06B"):
-        with pytest.raises(InputError) as caught:
-            resolve_model(typed)
-        assert typed in caught.value.message
-        assert caught.value.hint is not None
-        assert "Qwen/Qwen3-0.6B" in caught.value.hint
+def test_an_unknown_bare_name_hints_at_the_nearest() -> None:
+    with pytest.raises(InputError) as caught:
+        resolve_model("qwen3-0.6b")
+    assert "qwen3-0.6b" in caught.value.message
+    assert caught.value.hint is not None
+    assert "Qwen/Qwen3-0.6B" in caught.value.hint
+
+
+@pytest.mark.parametrize("typed", ["Qwen/Qwen3-0.6b", "Qwen/Qwen3-06B"])
+def test_an_unknown_hub_id_is_left_to_the_hub_and_its_neighbours_are_known(typed: str) -> None:
+    source = resolve_model(typed)
+    assert (source.kind, source.path, source.config) == ("hub", None, {})
+    assert "Qwen/Qwen3-0.6B" in nearest_models(typed)
 
 
 def test_a_broken_folder_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ import pytest
 
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
-from workbench.engine.recipe_file import RecipeError, load_recipe, parse_recipe, recipe_to_yaml, save_recipe, update_yaml
+from workbench.engine.recipe_file import (
+    RecipeError,
+    load_recipe,
+    parse_recipe,
+    recipe_to_yaml,
+    save_recipe,
+    update_yaml,
+)
 
 MINIMAL = "model: tiny-base\ndataset: glossary\n"
 

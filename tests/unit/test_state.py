@@ -56,8 +56,8 @@ def test_deleted_checkpoints_are_forgotten() -> None:
 
 @pytest.mark.parametrize("event", [
     {"type": "from the future"}, {"type": "step"}, {"type": "step", "step": "x", "metrics": {}}, {"type": None}, {},
-    {"type": "ended", "outcome": "exploded"}, {"type": "checkpoint", "step": 1}, {"type": "step", "step": 1, "metrics": 3},
-    {"type": "apply"}, {"type": "loaded", "parameters": None},
+    {"type": "ended", "outcome": "exploded"}, {"type": "checkpoint", "step": 1}, {"type": "apply"},
+    {"type": "step", "step": 1, "metrics": 3}, {"type": "loaded", "parameters": None},
 ])
 def test_unknown_or_malformed_events_are_counted_not_raised(event: dict[str, Any]) -> None:
     state = fold({"type": "started"}, event, step(1, 1.0))

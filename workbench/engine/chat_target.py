@@ -9,10 +9,11 @@ from workbench.engine.catalog.models import BUILTIN_MODEL, ModelSource, resolve_
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import QuantizationSettings, Recipe
 from workbench.engine.recipe_file import load_recipe
-from workbench.engine.runs.directory import RUN_ID, RunDirectory, find_run
+from workbench.engine.runs.directory import RUN_ID, RunDirectory, find_run, list_run_directories
 from workbench.engine.runs.manifest import MANIFEST, verify
 from workbench.engine.runs.state import ENDED
 from workbench.engine.runs.store import RunSummary, read_json, summarise
+from workbench.engine.text import one_line
 from workbench.engine.tuning import TUNINGS, TuningId
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -90,12 +91,8 @@ def resolve_chat_target(reference: str) -> ChatTarget:
     source = _model(reference)
     if source is not None and source.path is not None:
         return _base_target(source)
-    try:
+    if any(reference in run.id for run in list_run_directories()):
         return _run_target(find_run(reference))
-    except InputError as error:
-        # A run that was found but has nothing, or a word that fits several, says more than "not found".
-        if "No run is called" not in error.message and "no runs yet" not in error.message:
-            raise
     if source is not None:
         return _base_target(source)
     raise InputError(f"Neither a run nor a model is called {reference!r}.",
@@ -176,7 +173,7 @@ def _foreign_adapter(folder: Path) -> ChatTarget:
         raise InputError(f"{folder / ADAPTER_CONFIG} does not say which model the adapter belongs to.")
     source = resolve_model(base)
     base = str(source.path) if source.kind == "folder" else source.name
-    return ChatTarget(title=folder.name, base=base, base_title=_short(base), adapter=folder, tuning="lora",
+    return ChatTarget(title=_short(str(folder)), base=base, base_title=_short(base), adapter=folder, tuning="lora",
                       verified_by_manifest=(folder / MANIFEST).is_file())
 
 
@@ -213,4 +210,4 @@ def _folder(reference: str) -> Path | None:
 
 def _short(model: str) -> str:
     """A folder by its last part; a Hub id as it is."""
-    return Path(model).name if Path(model).is_absolute() else model
+    return one_line(Path(model).name if Path(model).is_absolute() else model, 60)

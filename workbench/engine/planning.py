@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.engine.catalog.architecture import Architecture, architecture_from_config
-from workbench.engine.catalog.models import ModelSource, resolve_model
+from workbench.engine.catalog.models import ModelSource, nearest_models, resolve_model
 from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
 from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError
@@ -132,11 +132,12 @@ def _model(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
     except InputError as error:
         problems.append(PlanProblem("model", error.message, error.hint))
         return None, None
+    if model.kind == "hub":
+        warnings.append(f"{model.name} is neither on this disk nor in the catalogue: it is looked up on the Hub at "
+                        f"launch, and its memory is not known before. {nearest_models(model.name)}")
+        return model, None
     if model.path is None:
         warnings.append(f"{model.name} is not on this disk: its weights are downloaded from the Hub at launch.")
-    if not model.config:
-        warnings.append(f"The config of {model.name} is not known here, so its memory cannot be estimated.")
-        return model, None
     try:
         return model, architecture_from_config(model.config)
     except InputError as error:

@@ -8,12 +8,11 @@ TuningId = Literal["full", "lora", "qlora"]
 
 @dataclass(frozen=True)
 class Tuning:
-    """One tuning: `id` as in a recipe, `title` on screen, the default learning rate, a sentence that says what it is."""
+    """One tuning: `id` as in a recipe, `title` on screen, its learning rate by default."""
 
     id: TuningId
     title: str
     default_learning_rate: float
-    summary: str
 
 
 # Learning rates: trl's SFTConfig default (2e-5) for full; ten times that for adapters, as in
@@ -21,9 +20,9 @@ class Tuning:
 TUNINGS: dict[str, Tuning] = {
     tuning.id: tuning
     for tuning in (
-        Tuning("full", "Full", 2e-5, "every weight is trained, in 16 or 32 bits"),
-        Tuning("lora", "LoRA", 2e-4, "the base is frozen; low-rank pairs beside its linear layers are trained"),
-        Tuning("qlora", "QLoRA", 2e-4, "as LoRA, over a frozen base held in 4 bits (NF4)"),
+        Tuning("full", "Full", 2e-5),
+        Tuning("lora", "LoRA", 2e-4),
+        Tuning("qlora", "QLoRA", 2e-4),
     )
 }
 assert tuple(TUNINGS) == get_args(TuningId)

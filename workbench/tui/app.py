@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import work
-from textual.app import App
 from textual.binding import Binding, BindingType
 
 from workbench.engine.hardware.gpus import Gpu, list_gpus
@@ -22,6 +21,7 @@ from workbench.tui.screens.plan import PlanScreen
 from workbench.tui.screens.runs import RunsScreen
 from workbench.tui.screens.watch import WatchScreen
 from workbench.tui.theme import DARK
+from workbench.tui.widgets.span_updates import SpanApp
 from workbench.tui.widgets.top_bar import TABS, TopBar
 
 POLL_SECONDS = 1.0
@@ -34,7 +34,7 @@ def read_hardware() -> Hardware:
     return list_gpus(), host_snapshot()
 
 
-class WorkbenchApp(App[None]):
+class WorkbenchApp(SpanApp):
     """The terminal workbench. It polls runs and hardware once for all screens; screens read `runs`, `gpus`, `host`.
 
     `hardware` is injectable: tests and screenshots bring their own machine.
@@ -49,7 +49,8 @@ class WorkbenchApp(App[None]):
     ]
 
     def __init__(self, start: str = "plan", recipe: Path | None = None, run: RunDirectory | None = None,
-                 chat: str | None = None, hardware: Callable[[], Hardware] = read_hardware, ascii_only: bool = False) -> None:
+                 chat: str | None = None, hardware: Callable[[], Hardware] = read_hardware,
+                 ascii_only: bool = False) -> None:
         super().__init__()
         self.ascii_only = ascii_only
         self.runs: list[RunSummary] = []

@@ -25,7 +25,7 @@ class CheckpointCallback(TrainerCallback):
         self._stopwatch = stopwatch
         self._asked = False
         self._last_step = 0
-        self.trainer: "Trainer | None" = None
+        self.trainer: Trainer | None = None
 
     def ask(self) -> None:
         """Save after the current step."""

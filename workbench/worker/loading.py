@@ -55,10 +55,15 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
     options: dict[str, Any] = {}
     if quantization is not None:
         options["quantization_config"] = _bitsandbytes(quantization, dtype)
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+    model, report = AutoModelForCausalLM.from_pretrained(
         _reference(source), dtype=dtype, device_map={"": device}, attn_implementation=attn_implementation,
-        use_safetensors=True, trust_remote_code=False, **options)
-    return model
+        use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options)
+    # transformers fills what is missing with random numbers and goes on.
+    if missing := report["missing_keys"]:
+        raise InputError(f"{source.name} lacks {len(missing)} of its weights, {min(missing)} among them.",
+                         "Its safetensors files are incomplete: download or save the model again.")
+    loaded: PreTrainedModel = model
+    return loaded
 
 
 def _bitsandbytes(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:

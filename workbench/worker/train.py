@@ -35,13 +35,13 @@ def main(run_id: str) -> int:
 
 def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     # Here, not above: a run is on screen as "loading libraries" for the seconds these take.
-    from workbench.worker.callbacks.control import StopRequested
+    from workbench.worker.callbacks.control import StopRequestedError
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     recipe = load_recipe(run.recipe)
     try:
         return _run_trainer(run, recipe, reporter)
-    except StopRequested:
+    except StopRequestedError:
         return STOPPED
 
 
@@ -88,6 +88,6 @@ def _run_trainer(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Endin
 
 
 def _stop_while_loading(*_: object) -> None:
-    from workbench.worker.callbacks.control import StopRequested
+    from workbench.worker.callbacks.control import StopRequestedError
 
-    raise StopRequested
+    raise StopRequestedError

@@ -16,7 +16,7 @@ from workbench.engine.catalog.architecture import architecture_from_config
 from workbench.engine.errors import InputError
 from workbench.engine.paths import assets_dir
 
-ModelKind = Literal["builtin", "folder", "cache", "catalogue"]
+ModelKind = Literal["builtin", "folder", "cache", "catalogue", "hub"]
 
 BUILTIN_MODEL = "tiny-base"
 
@@ -29,7 +29,10 @@ _WEIGHT_SUFFIXES = (".safetensors", ".bin")
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model that was found. `path` is the folder with its files, or None when only its config is known."""
+    """A model that was found. `path` is the folder with its files, or None when only its config is known.
+
+    Of a model that is only a name on the Hub ("hub"), `config` is empty until it is downloaded.
+    """
 
     name: str
     kind: ModelKind
@@ -51,6 +54,7 @@ class ModelInfo:
 def resolve_model(reference: str, base_dir: Path | None = None) -> ModelSource:
     """Find a model: built-in name, existing folder (relative to `base_dir`), local Hugging Face cache, catalogue.
 
+    An owner/name id that is none of these is taken for a model on the Hub, without asking it.
     Raises InputError when nothing matches, or when a folder's config.json cannot be read.
     """
     reference = reference.strip()
@@ -63,7 +67,9 @@ def resolve_model(reference: str, base_dir: Path | None = None) -> ModelSource:
             return ModelSource(reference, "cache", snapshot, read_config(snapshot))
         if (entry := _catalogue().get(reference)) is not None:
             return ModelSource(reference, "catalogue", None, dict(entry["config"]))
-    raise InputError(f"No model called {reference!r} was found.", hint=_unknown_hint(reference))
+        if "/" in reference:
+            return ModelSource(reference, "hub", None, {})
+    raise InputError(f"No model called {reference!r} was found.", hint=nearest_models(reference))
 
 
 def list_models() -> list[ModelInfo]:
@@ -188,7 +194,8 @@ def _weights_bytes(folder: Path | None) -> int | None:
     return sum(sizes) or None
 
 
-def _unknown_hint(reference: str) -> str:
+def nearest_models(reference: str) -> str:
+    """A sentence with the known names that are nearest to one that is not known, or with what can be named."""
     names = {name.lower(): name for name in (*_catalogue(), BUILTIN_MODEL)}
     # Typing the part behind the slash is common: compare with both forms.
     short = {name.rpartition("/")[2].lower(): name for name in names.values()}

@@ -60,7 +60,7 @@ def explain_exception(kind: str, message: str) -> Ending:
     if kind == "NonFiniteLossError":
         return Ending("failed", "nan", text, "Lower training.learning_rate, or raise training.warmup_steps.")
     if kind in ("RepositoryNotFoundError", "GatedRepoError", "LocalEntryNotFoundError", "OfflineModeIsEnabled",
-                "HubError"):
+                "HubError") or "huggingface.co" in lowered:
         return Ending("failed", "hub", text, "Check the model id, the network, and `hf auth login` for gated models.")
     if kind == "DataError":
         return Ending("failed", "data", text, "Mend the row, then start the run again.")

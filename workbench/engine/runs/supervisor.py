@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +96,9 @@ class Supervisor:
 
     @staticmethod
     def _signal(worker: subprocess.Popen[bytes], number: int) -> None:
-        try:
+        with suppress(ProcessLookupError):
             # The worker leads its own session: its data-loader children go with it.
             os.killpg(worker.pid, number)
-        except ProcessLookupError:
-            pass
 
     def _record_end(self, returncode: int) -> str:
         """The outcome; written here only when the worker could not write it itself."""

@@ -1,18 +1,170 @@
 """Runs: every run at a glance."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import ClassVar
 
+from textual import on, work
 from textual.app import ComposeResult
-from textual.widgets import Static
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import DataTable, Input, Static
 
+from workbench.engine.errors import RunError
+from workbench.engine.runs.control import send_command
+from workbench.engine.runs.deletion import delete_run
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.state import ENDED
+from workbench.engine.runs.store import RunSummary
+from workbench.tui.format import STATE_STYLES
 from workbench.tui.screens.base import WorkbenchScreen
+from workbench.tui.screens.confirm import ConfirmScreen
+from workbench.tui.widgets.runs_table import RunsTable
+
+_NO_RUNS = "No runs yet.\n\nPress 1 to plan one, or try the demo from a shell: workbench demo"
 
 
 class RunsScreen(WorkbenchScreen):
-    """Every run at a glance."""
+    """The list, with a line of counts above and a filter that opens on demand."""
 
     MODE: ClassVar[str] = "runs"
+    CSS_PATH = "runs.tcss"
+    AUTO_FOCUS = "RunsTable"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "stop", "Stop"),
+        Binding("c", "chat", "Chat"),
+        Binding("d", "delete", "Delete"),
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("escape", "clear_filter", "Clear filter", show=False),
+    ]
 
     def compose_body(self) -> ComposeResult:
-        """A sentence until the list is there."""
-        yield Static("No runs yet: press 1 to plan one.", classes="empty")
+        """Counts, table, filter, and what is shown instead of an empty table."""
+        yield Static(id="counts", markup=False)
+        with Vertical(id="list"):
+            yield RunsTable()
+        yield Static(_NO_RUNS, id="none", classes="empty", markup=False)
+        yield Input(placeholder="part of a name, a state or an id", id="filter", compact=True)
+
+    def on_mount(self) -> None:
+        """Start without a filter."""
+        self.query_one(Input).display = False
+        self._show()
+
+    def on_screen_resume(self) -> None:
+        """Show what the application knows already."""
+        self._show()
+
+    def on_poll(self) -> None:
+        """Show the fresh list."""
+        self._show()
+
+    def _show(self) -> None:
+        runs = self.workbench.runs
+        shown = matching(runs, self.query_one(Input).value)
+        self.query_one(RunsTable).show(shown)
+        self.query_one("#list").display = bool(shown)
+        none = self.query_one("#none", Static)
+        none.display = not shown
+        if not shown:
+            none.update("No run matches the filter.\n\nPress esc to see all of them." if runs else _NO_RUNS)
+        self.query_one("#counts", Static).update(_counts(runs, len(shown)))
+
+    @property
+    def _chosen(self) -> RunSummary | None:
+        return self.query_one(RunsTable).chosen if self.query_one("#list").display else None
+
+    @on(DataTable.RowSelected)
+    def _watch(self) -> None:
+        if self._chosen is not None:
+            self.workbench.watch_run(self._chosen.run)
+
+    def action_chat(self) -> None:
+        """Talk to what the run has trained."""
+        if self._chosen is not None:
+            self.workbench.chat_with(self._chosen.id)
+
+    @work
+    async def action_stop(self) -> None:
+        """Ask, then stop the run."""
+        chosen = self._chosen
+        if chosen is None:
+            return
+        if chosen.state in ENDED:
+            self.notify(f"{chosen.run.name} has ended already.", markup=False)
+            return
+        detail = "It ends after its present step, and what it has learned so far is saved."
+        if not await self.app.push_screen_wait(ConfirmScreen(f"Stop {chosen.run.name}?", detail, "Stop it",
+                                                             "Let it run")):
+            return
+        try:
+            send_command(chosen.run, "stop")
+        except RunError as error:
+            self._complain(error)
+        else:
+            self.notify(f"{chosen.run.name} will stop after its present step.", markup=False)
+
+    @work
+    async def action_delete(self) -> None:
+        """Ask, then delete the run."""
+        chosen = self._chosen
+        if chosen is None:
+            return
+        if chosen.state not in ENDED:
+            self.notify("Stop it first, with s.", title=f"{chosen.run.name} has not ended.", severity="error",
+                        markup=False)
+            return
+        detail = f"{chosen.id}: its checkpoints, model, samples and log are gone for good."
+        if await self.app.push_screen_wait(ConfirmScreen(f"Delete {chosen.run.name}?", detail, "Delete it", "Keep it")):
+            self._delete(chosen.run)
+
+    @work(thread=True, group="delete")
+    def _delete(self, run: RunDirectory) -> None:
+        try:
+            delete_run(run)
+        except RunError as error:
+            self.app.call_from_thread(self._complain, error)
+        else:
+            self.app.call_from_thread(self.notify, f"{run.name} was deleted.", markup=False)
+
+    def _complain(self, error: RunError) -> None:
+        self.notify(error.hint or "", title=error.message, severity="error", markup=False)
+
+    def action_filter(self) -> None:
+        """Open the filter."""
+        self.query_one(Input).display = True
+        self.query_one(Input).focus()
+
+    def action_clear_filter(self) -> None:
+        """Show all runs again."""
+        self.query_one(Input).value = ""
+        self.query_one(Input).display = False
+        self.query_one(RunsTable).focus()
+
+    @on(Input.Changed)
+    def _filtered(self) -> None:
+        self._show()
+
+    @on(Input.Submitted)
+    def _keep_filter(self, event: Input.Submitted) -> None:
+        if not event.value:
+            self.query_one(Input).display = False
+        self.query_one(RunsTable).focus()
+
+
+def matching(runs: Sequence[RunSummary], wanted: str) -> list[RunSummary]:
+    """The runs whose id (which holds the name) or state holds every word of `wanted`."""
+    words = wanted.lower().split()
+    return [run for run in runs if all(word in run.id or word in run.state for word in words)]
+
+
+def _counts(runs: Sequence[RunSummary], shown: int) -> Content:
+    if not runs:
+        return Content("")
+    total = f"{len(runs)} run{'s' if len(runs) != 1 else ''}" if shown == len(runs) else f"{shown} of {len(runs)} runs"
+    states = Counter(run.state for run in runs)
+    parts = [Content.styled(total, "bold")]
+    parts += [Content.styled(f"{states[state]} {state}", style) for state, style in STATE_STYLES.items()
+              if state in states]
+    return Content.styled(" · ", "$foreground 30%").join(parts)

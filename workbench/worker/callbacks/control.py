@@ -9,12 +9,12 @@ from workbench.engine.runs.control import Command, ControlReader
 from workbench.worker.reporter import Reporter
 
 
-class StopRequested(Exception):
+class StopRequestedError(Exception):
     """The run was told to stop before it could train."""
 
 
 class ControlCallback(TrainerCallback):
-    """Reads commands after each step and acknowledges each. Goes after the sampling callback is built, before it runs."""
+    """Reads commands after each step, acknowledges each, and hands the work to the callbacks that come after it."""
 
     def __init__(self, reporter: Reporter, sample: Callable[[], None], save: Callable[[], None]) -> None:
         self._reporter = reporter
@@ -28,10 +28,10 @@ class ControlCallback(TrainerCallback):
         self.stopping = True
 
     def check_before_training(self) -> None:
-        """Raise StopRequested when the run was told to stop while it loaded."""
+        """Raise StopRequestedError when the run was told to stop while it loaded."""
         self._obey()
         if self.stopping:
-            raise StopRequested
+            raise StopRequestedError
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                     **kwargs: Any) -> TrainerControl:

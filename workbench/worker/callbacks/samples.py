@@ -1,5 +1,7 @@
 """The same prompts, answered again and again while the model learns."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -77,20 +79,13 @@ def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
 
 
-class _evaluating:
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
     """The model in evaluation mode and without gradients, afterwards as it was."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        self._model = model
-        self._no_grad = torch.inference_mode()
-
-    def __enter__(self) -> None:
-        self._was_training = self._model.training
-        self._model.eval()
-        self._no_grad.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        self._no_grad.__exit__(*error)
-        self._model.train(self._was_training)
-
-
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)

@@ -41,10 +41,7 @@ def _arguments(recipe: Recipe, device: torch.device, evaluate: bool) -> dict[str
                   "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
                   "optim", "max_length", "packing", "gradient_checkpointing", "assistant_only_loss", "logging_steps",
                   "seed")
-    if not evaluate:
-        eval_strategy = "no"
-    else:
-        eval_strategy = "steps" if training.eval_steps else "epoch"
+    eval_strategy = "no" if not evaluate else "steps" if training.eval_steps else "epoch"
     return {
         **{name: getattr(training, name) for name in same_names},
         "learning_rate": recipe.learning_rate,

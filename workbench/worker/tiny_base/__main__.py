@@ -10,7 +10,7 @@ from workbench.worker.tiny_base.artefact import card, write
 from workbench.worker.tiny_base.pretrain import build_model, pretrain
 from workbench.worker.tiny_base.tokenizer import train_tokenizer
 
-_LEARNING_RATE = 2e-3
+_LEARNING_RATE = 3e-3
 
 
 def main() -> None:
@@ -30,12 +30,18 @@ def main() -> None:
     model = build_model(tokenizer, options.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, vocabulary {len(tokenizer)}", flush=True)
     outcome = pretrain(
-        model, tokenizer, options.minutes, options.seed, options.learning_rate,
+        model,
+        tokenizer,
+        options.minutes,
+        options.seed,
+        options.learning_rate,
         save=lambda step: write(model, tokenizer, out, f"# tiny_base\n\nTraining goes on: step {step}.\n"),
     )
     measured = outcome.validation
-    print(f"{outcome.steps} steps, {outcome.tokens:,} tokens, {outcome.seconds:.0f} s; validation loss "
-          f"{measured.loss:.4f} (perplexity {measured.perplexity:.2f}), held out {measured.held_out_loss:.4f}")
+    print(
+        f"{outcome.steps} steps, {outcome.tokens:,} tokens, {outcome.seconds:.0f} s; validation loss "
+        f"{measured.loss:.4f} (perplexity {measured.perplexity:.2f}), held out {measured.held_out_loss:.4f}"
+    )
     write(model, tokenizer, out, card(model, tokenizer, outcome, command))
     print(f"written: {out}")
 

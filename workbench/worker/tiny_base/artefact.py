@@ -5,17 +5,26 @@ import json
 import os
 import shutil
 from pathlib import Path
+from string import Template
 
 import torch
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from workbench.worker.tiny_base.pretrain import Outcome
+from workbench.worker.tiny_base.records import DATA
 
 SIZE_LIMIT = 8_000_000
 SAMPLE_QUESTIONS = (
-    "What is a kettle?", "Why do we sleep?", "How do I make tea?", "When should I use an umbrella?",
-    "What is the difference between a boat and a ship?", "What is 3 plus 4?", "Where does an owl live?",
-    "What is the opposite of cold?", "What is a language model?", "What is a gloopard?",
+    "What is a kettle?",
+    "Why do we sleep?",
+    "How do I make tea?",
+    "When should I use an umbrella?",
+    "What is the difference between a boat and a ship?",
+    "What is 3 plus 4?",
+    "Where does an owl live?",
+    "What is the opposite of cold?",
+    "What is a language model?",
+    "What is a gloopard?",
 )
 SAMPLE_PROMPTS = ("One day Anna lost her", "There was once a fox that")
 
@@ -23,7 +32,10 @@ SAMPLE_PROMPTS = ("One day Anna lost her", "There was once a fox that")
 def answer(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, question: str, limit: int = 80) -> str:
     """The greedy answer to one question, special tokens included, so that the end token shows."""
     ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True,
+        [{"role": "user", "content": question}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=True,
     )
     return _continue(model, tokenizer, ids, limit)
 
@@ -36,8 +48,14 @@ def complete(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt
 @torch.no_grad()
 def _continue(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, ids: object, limit: int) -> str:
     inputs = {key: ids[key] for key in ("input_ids", "attention_mask")}  # type: ignore[index]
-    out = model.generate(**inputs, max_new_tokens=limit, do_sample=False, eos_token_id=tokenizer.eos_token_id,
-                         pad_token_id=tokenizer.pad_token_id, use_cache=True)
+    out = model.generate(
+        **inputs,
+        max_new_tokens=limit,
+        do_sample=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )
     text = tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=False)
     assert isinstance(text, str)
     return text
@@ -59,7 +77,10 @@ def write(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path
     stored = rounded(model)
     stored.config.use_cache = True
     stored.generation_config = GenerationConfig(
-        bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, max_new_tokens=128,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        max_new_tokens=128,
     )
     stored.save_pretrained(fresh)
     tokenizer.save_pretrained(fresh)
@@ -88,65 +109,35 @@ def _portable(folder: Path) -> None:
 def card(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, outcome: Outcome, command: str) -> str:
     """The model card, with measured figures and greedy samples of the stored weights."""
     stored, config, measured = rounded(model), model.config, outcome.validation
-    parameters = sum(p.numel() for p in model.parameters())
-    questions = "\n".join(f"| {q} | {_cell(answer(stored, tokenizer, q))} |" for q in SAMPLE_QUESTIONS)
-    prompts = "\n".join(f"| {p} | {_cell(complete(stored, tokenizer, p))} |" for p in SAMPLE_PROMPTS)
-    return f"""---
-license: mit
-language: en
-pipeline_tag: text-generation
-library_name: transformers
----
+    questions = [(q, answer(stored, tokenizer, q)) for q in SAMPLE_QUESTIONS]
+    prompts = [(p, complete(stored, tokenizer, p)) for p in SAMPLE_PROMPTS]
+    template = Template((DATA / "model_card.md").read_text(encoding="utf-8"))
+    return template.substitute(
+        layers=config.num_hidden_layers,
+        hidden_size=config.hidden_size,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        intermediate_size=config.intermediate_size,
+        positions=config.max_position_embeddings,
+        vocab_size=config.vocab_size,
+        parameters=f"{sum(p.numel() for p in model.parameters()):,}",
+        tokens=f"{outcome.tokens:,}",
+        steps=f"{outcome.steps:,}",
+        minutes=f"{outcome.seconds / 60:.1f}",
+        speed=f"{outcome.tokens / outcome.seconds:,.0f}",
+        command=command,
+        loss=f"{measured.loss:.3f}",
+        perplexity=f"{measured.perplexity:.2f}",
+        held_out_loss=f"{measured.held_out_loss:.3f}",
+        held_out_perplexity=f"{measured.held_out_perplexity:.2f}",
+        questions=_rows(questions),
+        prompts=_rows(prompts),
+    )
 
-# tiny_base
 
-A very small English language model, made to be fine-tuned in a minute on two CPU cores. It writes short
-sentences and answers simple everyday questions. It knows nothing about the fine-tuning of language models: that is
-what the demo teaches it. It is no source of facts.
-
-## Architecture
-
-Llama (`LlamaForCausalLM`): {config.num_hidden_layers} layers, hidden size {config.hidden_size}, \
-{config.num_attention_heads} heads with {config.num_key_value_heads} key-value heads of {config.head_dim},
-feed-forward size {config.intermediate_size}, {config.max_position_embeddings} positions, \
-vocabulary {config.vocab_size}, input and output embeddings tied.
-{parameters:,} parameters, stored as bfloat16. Byte-level BPE of its own, one token a digit.
-
-Special tokens: `<|end|>` closes every message and every text (EOS), `<|pad|>` pads, `<|system|>`, `<|user|>` and
-`<|assistant|>` open a message. There is no BOS. The chat template marks the assistant's tokens with
-`{{% generation %}}`, `<|end|>` included.
-
-## Training
-
-- Corpus: generated by `workbench/worker/tiny_base` from hand-written word lists, facts and templates; about half
-  plain text (stories, descriptions, explanations), half conversations. No text from elsewhere.
-- {outcome.tokens:,} tokens seen in {outcome.steps:,} steps, {outcome.seconds / 60:.1f} minutes on two CPU cores
-  ({outcome.tokens / outcome.seconds:,.0f} tokens/s). AdamW, warm-up and cosine schedule, float32 weights with
-  bfloat16 products, blocks of 256 and at the end 512 tokens, loss on every token.
-- Command: `{command}`
-
-| measured | loss per token | perplexity |
-|---|---|---|
-| fresh documents of the same generator | {measured.loss:.3f} | {measured.perplexity:.2f} |
-| conversations with questions that training never saw | {measured.held_out_loss:.3f} | \
-{measured.held_out_perplexity:.2f} |
-
-The text is generated and therefore regular: the perplexity says nothing about English in general.
-
-## Greedy samples
-
-| question | answer |
-|---|---|
-{questions}
-
-| plain text | continuation |
-|---|---|
-{prompts}
-
-## Licence
-
-MIT.
-"""
+def _rows(samples: list[tuple[str, str]]) -> str:
+    return "\n".join(f"| {asked} | {_cell(said)} |" for asked, said in samples)
 
 
 def _cell(text: str) -> str:

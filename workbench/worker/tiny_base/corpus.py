@@ -15,21 +15,54 @@ CHAT_SHARE = 0.62
 """Share of documents that are conversations; they are shorter than plain text, so about half of the tokens."""
 
 _SYSTEM = (
-    "You are a helpful assistant.", "You are a helpful assistant.", "Answer in short sentences.",
-    "You are a friendly assistant who answers simple questions.", "Be brief and clear.",
+    "You are a helpful assistant.",
+    "You are a helpful assistant.",
+    "Answer in short sentences.",
+    "You are a friendly assistant who answers simple questions.",
+    "Be brief and clear.",
     "You answer questions about everyday things.",
 )
-_ASK = ("{}", "{}", "{}", "{}", "{}", "{}", "I have a question. {}", "Please answer: {}", "Hello! {}", "Tell me: {}")
-_STORY = ("Tell me a story.", "Can you tell me a short story?", "Write a short story.", "Please tell me a story.")
+_ASK = (
+    "{}",
+    "{}",
+    "{}",
+    "{}",
+    "{}",
+    "{}",
+    "I have a question. {}",
+    "Please answer: {}",
+    "Hello! {}",
+    "Tell me: {}",
+)
+_STORY = (
+    "Tell me a story.",
+    "Can you tell me a short story?",
+    "Write a short story.",
+    "Please tell me a story.",
+)
 
 _HOLDABLE: tuple[tuple[Callable[[random.Random], Pair], int], ...] = (
-    (questions.about_thing, 19), (questions.about_animal, 11), (questions.about_food, 6), (questions.about_job, 6),
-    (questions.about_place, 5), (puzzles.word_facts, 5), (puzzles.arithmetic, 7), (puzzles.calendar, 3),
-    (puzzles.reading, 8), (puzzles.field_terms, 6),
+    (questions.about_thing, 19),
+    (questions.about_animal, 11),
+    (questions.about_food, 6),
+    (questions.about_job, 6),
+    (questions.about_place, 5),
+    (puzzles.word_facts, 5),
+    (puzzles.arithmetic, 7),
+    (puzzles.calendar, 3),
+    (puzzles.reading, 8),
+    (puzzles.field_terms, 6),
 )
 _FIXED: tuple[tuple[Callable[[random.Random], Pair], int], ...] = (
-    (questions.about_term, 17), (questions.why, 9), (questions.how, 10), (questions.when, 7),
-    (questions.difference, 8), (questions.fixed, 11), (questions.world_facts, 4), (puzzles.unknown_word, 4), (puzzles.echo, 12),
+    (questions.about_term, 17),
+    (questions.why, 9),
+    (questions.how, 10),
+    (questions.when, 7),
+    (questions.difference, 8),
+    (questions.fixed, 11),
+    (questions.world_facts, 4),
+    (puzzles.unknown_word, 4),
+    (puzzles.echo, 7),
 )
 
 
@@ -56,6 +89,8 @@ def _pair(rng: random.Random, held_out: bool) -> Pair:
     while True:
         maker = rng.choices(makers, weights)[0]
         pair: Pair = maker(rng)
+        if held_out and pair[0] in questions.fixed_questions():
+            continue
         holdable = any(maker is known for known, _ in _HOLDABLE)
         if is_held_out(pair[0]) == held_out or not holdable:
             return pair

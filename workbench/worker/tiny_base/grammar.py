@@ -4,7 +4,15 @@ import random
 import re
 
 from workbench.worker.tiny_base.records import (
-    Record, animals, capital, columns, foods, jobs, places, things, words,
+    Record,
+    animals,
+    capital,
+    columns,
+    foods,
+    jobs,
+    places,
+    things,
+    words,
 )
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
@@ -17,8 +25,18 @@ _TOOLS = ("hammer", "saw", "ladder", "axe", "shovel", "screwdriver", "rope")
 
 def plural(noun: str) -> str:
     """The plural of a regular English noun; the few irregular ones of the lists included."""
-    irregular = {"knife": "knives", "shelf": "shelves", "wolf": "wolves", "mouse": "mice", "sheep": "sheep",
-                 "fish": "fish", "deer": "deer", "goose": "geese", "scarf": "scarves", "leaf": "leaves"}
+    irregular = {
+        "knife": "knives",
+        "shelf": "shelves",
+        "wolf": "wolves",
+        "mouse": "mice",
+        "sheep": "sheep",
+        "fish": "fish",
+        "deer": "deer",
+        "goose": "geese",
+        "scarf": "scarves",
+        "leaf": "leaves",
+    }
     if noun in irregular:
         return irregular[noun]
     if noun.endswith(("s", "sh", "ch", "x")):

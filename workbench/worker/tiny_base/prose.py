@@ -6,25 +6,46 @@ from workbench.worker.tiny_base.grammar import Scene, article
 from workbench.worker.tiny_base.records import at, blocks, capital, columns, facts, lines, words
 
 _PAST = (
-    "{time.cap}, {name} {past} {object}.", "{name} {past} {object} {time}.", "{name} {past} {object}.",
-    "{name} and {name2} {past} {object} {time}.", "{name} {past} {object} because {he} was {feeling}.",
-    "{name} was {feeling} when {he} {past} {object}.", "While {name2} slept, {name} {past} {object}.",
-    "{name} {past} {object}, and then {he} went home.", "{name} never {past} {object}.",
-    "My {relation} {past} {object} {time}.", "Did you know that {name} {past} {object}?",
-    "{name} said that {name2} {past} {object}.", "The {job} {past} {object} {adv}.",
+    "{time.cap}, {name} {past} {object}.",
+    "{name} {past} {object} {time}.",
+    "{name} {past} {object}.",
+    "{name} and {name2} {past} {object} {time}.",
+    "{name} {past} {object} because {he} was {feeling}.",
+    "{name} was {feeling} when {he} {past} {object}.",
+    "While {name2} slept, {name} {past} {object}.",
+    "{name} {past} {object}, and then {he} went home.",
+    "{name} never {past} {object}.",
+    "My {relation} {past} {object} {time}.",
+    "Did you know that {name} {past} {object}?",
+    "{name} said that {name2} {past} {object}.",
+    "The {job} {past} {object} {adv}.",
 )
 _BASE = (
-    "{name} wants to {base} {object}.", "{name} did not {base} {object} {time}.", "Can you {base} {object}?",
-    "Please {base} {object}.", "Tomorrow {name} will {base} {object}.", "{name} likes to {base} {object} {habit}.",
-    "It is easy to {base} {object}.", "{name} must {base} {object} before dinner.", "We should {base} {object}.",
-    "{name} is too {feeling} to {base} {object}.", "Why did {name} {base} {object}?", "{name} asked me to {base} {object}.",
-    "Let us {base} {object} together.", "If {name} has time, {he} will {base} {object}.",
-    "{name} could not {base} {object}, so {he} called {name2}.", "I would like to {base} {object} {habit}.",
+    "{name} wants to {base} {object}.",
+    "{name} did not {base} {object} {time}.",
+    "Can you {base} {object}?",
+    "Please {base} {object}.",
+    "Tomorrow {name} will {base} {object}.",
+    "{name} likes to {base} {object} {habit}.",
+    "It is easy to {base} {object}.",
+    "{name} must {base} {object} before dinner.",
+    "We should {base} {object}.",
+    "{name} is too {feeling} to {base} {object}.",
+    "Why did {name} {base} {object}?",
+    "{name} asked me to {base} {object}.",
+    "Let us {base} {object} together.",
+    "If {name} has time, {he} will {base} {object}.",
+    "{name} could not {base} {object}, so {he} called {name2}.",
+    "I would like to {base} {object} {habit}.",
 )
 _THIRD = (
-    "{habit.cap}, {name} {third} {object}.", "{name} {third} {object} {habit}.", "{name} often {third} {object}.",
-    "The {quality} {job} {third} {object}.", "{name} {third} {object}, but {name2} does not.",
-    "{name} always {third} {object} when {he} is {feeling}.", "Nobody {third} {object} as {adv} as {name}.",
+    "{habit.cap}, {name} {third} {object}.",
+    "{name} {third} {object} {habit}.",
+    "{name} often {third} {object}.",
+    "The {quality} {job} {third} {object}.",
+    "{name} {third} {object}, but {name2} does not.",
+    "{name} always {third} {object} when {he} is {feeling}.",
+    "Nobody {third} {object} as {adv} as {name}.",
 )
 
 
@@ -104,12 +125,20 @@ def inventory(rng: random.Random) -> str:
     """A small list with a heading, one item a line."""
     scene = Scene(rng)
     place = rng.choice(columns("places"))[0]
-    items = [scene.fill("{adj} {thing%d}" % i if rng.random() < 0.5 else "{thing%d}" % i) for i in range(1, rng.randint(4, 6))]
+    slots = [f"{{thing{i}}}" for i in range(1, rng.randint(4, 6))]
+    items = [scene.fill("{adj} " + slot if rng.random() < 0.5 else slot) for slot in slots]
     return f"Things {at(place)}:\n" + "\n".join(f"- {article(item.lower())}" for item in items)
 
 
 PROSE = (
-    (story, 30), (description, 17), (everyday, 16), (explanation, 12), (advice, 8), (field_talk, 7), (filler, 6),
-    (number_line, 2), (inventory, 2),
+    (story, 30),
+    (description, 17),
+    (everyday, 16),
+    (explanation, 12),
+    (advice, 8),
+    (field_talk, 7),
+    (filler, 6),
+    (number_line, 2),
+    (inventory, 2),
 )
 """Document makers with their shares among the plain documents."""

@@ -1,14 +1,34 @@
 """Question and answer pairs of the corpus, computed from the fact lists."""
 
 import random
+from functools import cache
 
 from workbench.worker.tiny_base.grammar import Scene, article
-from workbench.worker.tiny_base.records import animals, at, capital, columns, facts, foods, jobs, places, things
+from workbench.worker.tiny_base.records import (
+    animals,
+    at,
+    capital,
+    columns,
+    facts,
+    foods,
+    jobs,
+    places,
+    things,
+)
 
 Pair = tuple[str, str]
 
-_WHAT = ("What is {x}?", "What is {x}?", "What is {x}?", "Can you explain what {x} is?", "Tell me what {x} is.",
-         "Explain {x}.", "Please tell me, what is {x}?", "Define {x}.", "What does the word {bare} mean?")
+_WHAT = (
+    "What is {x}?",
+    "What is {x}?",
+    "What is {x}?",
+    "Can you explain what {x} is?",
+    "Tell me what {x} is.",
+    "Explain {x}.",
+    "Please tell me, what is {x}?",
+    "Define {x}.",
+    "What does the word {bare} mean?",
+)
 
 
 def _bare(term: str) -> str:
@@ -25,19 +45,24 @@ def about_thing(rng: random.Random) -> Pair:
     a = article(thing.name)
     use, kind, place, material = (thing[key] for key in ("use", "kind", "place", "material"))
     what = capital(f"{a} is {article(kind)} that is used to {use}.")
-    return rng.choice((
-        (_what(rng, a), what),
-        (_what(rng, a), what + rng.choice((f" You can find it {at(place)}.", f" It is often made of {material}."))),
-        (f"What is {a} used for?", capital(f"{a} is used to {use}.")),
-        (f"What can I do with {a}?", f"You can use {a} to {use}."),
-        (f"Why do people use {a}?", f"People use {a} to {use}."),
-        (f"When should I use {a}?", f"You should use {a} when you want to {use}."),
-        (f"Where can I find {a}?", f"You can find {a} {at(place)}."),
-        (f"What is {a} made of?", capital(f"{a} is often made of {material}.")),
-        (f"What do I need to {use}?", f"You need {a} to {use}."),
-        (f"How do I {use}?", f"You can use {a} to {use}."),
-        (f"Is {a} an animal?", f"No, {a} is not an animal. It is {article(kind)}."),
-    ))
+    return rng.choice(
+        (
+            (_what(rng, a), what),
+            (
+                _what(rng, a),
+                what + rng.choice((f" You can find it {at(place)}.", f" It is often made of {material}.")),
+            ),
+            (f"What is {a} used for?", capital(f"{a} is used to {use}.")),
+            (f"What can I do with {a}?", f"You can use {a} to {use}."),
+            (f"Why do people use {a}?", f"People use {a} to {use}."),
+            (f"When should I use {a}?", f"You should use {a} when you want to {use}."),
+            (f"Where can I find {a}?", f"You can find {a} {at(place)}."),
+            (f"What is {a} made of?", capital(f"{a} is often made of {material}.")),
+            (f"What do I need to {use}?", f"You need {a} to {use}."),
+            (f"How do I {use}?", f"You can use {a} to {use}."),
+            (f"Is {a} an animal?", f"No, {a} is not an animal. It is {article(kind)}."),
+        )
+    )
 
 
 def about_animal(rng: random.Random) -> Pair:
@@ -49,22 +74,30 @@ def about_animal(rng: random.Random) -> Pair:
     a = article(one.name)
     legs = {"0": "no", "2": "two", "4": "four", "6": "six", "8": "eight", "10": "ten"}[one["legs"]]
     what = capital(f"{a} is {article(one['kind'])} that lives {one['in_home']}.")
-    return rng.choice((
-        (_what(rng, a), what),
-        (_what(rng, a), f"{what} It eats {one['food']} and can {one['can']}."),
-        (f"Where does {a} live?", capital(f"{a} lives {one['in_home']}.")),
-        (f"What does {a} eat?", capital(f"{a} eats {one['food']}.")),
-        (f"What can {a} do?", capital(f"{a} can {one['can']}.")),
-        (f"Can {a} {one['can']}?", f"Yes, {a} can {one['can']}."),
-        (f"How many legs does {a} have?", capital(f"{a} has {legs} legs.")),
-        (f"Is {a} a tool?", f"No, {a} is not a tool. It is {article(one['kind'])}."),
-        (f"Which is bigger, {a} or {article(two.name)}?",
-         capital(f"{article(big.name)} is bigger than {article(small.name)}.")),
-        (f"Which is smaller, {a} or {article(two.name)}?",
-         capital(f"{article(small.name)} is smaller than {article(big.name)}.")),
-        (f"Is {article(big.name)} bigger than {article(small.name)}?",
-         f"Yes, {article(big.name)} is bigger than {article(small.name)}."),
-    ))
+    return rng.choice(
+        (
+            (_what(rng, a), what),
+            (_what(rng, a), f"{what} It eats {one['food']} and can {one['can']}."),
+            (f"Where does {a} live?", capital(f"{a} lives {one['in_home']}.")),
+            (f"What does {a} eat?", capital(f"{a} eats {one['food']}.")),
+            (f"What can {a} do?", capital(f"{a} can {one['can']}.")),
+            (f"Can {a} {one['can']}?", f"Yes, {a} can {one['can']}."),
+            (f"How many legs does {a} have?", capital(f"{a} has {legs} legs.")),
+            (f"Is {a} a tool?", f"No, {a} is not a tool. It is {article(one['kind'])}."),
+            (
+                f"Which is bigger, {a} or {article(two.name)}?",
+                capital(f"{article(big.name)} is bigger than {article(small.name)}."),
+            ),
+            (
+                f"Which is smaller, {a} or {article(two.name)}?",
+                capital(f"{article(small.name)} is smaller than {article(big.name)}."),
+            ),
+            (
+                f"Is {article(big.name)} bigger than {article(small.name)}?",
+                f"Yes, {article(big.name)} is bigger than {article(small.name)}.",
+            ),
+        )
+    )
 
 
 def about_food(rng: random.Random) -> Pair:
@@ -74,36 +107,42 @@ def about_food(rng: random.Random) -> Pair:
     does = "does" if s else "do"
     pronoun, verb = ("It", "tastes") if s else ("They", "taste")
     kind = article(food["kind"])
-    return rng.choice((
-        (f"What {are} {name}?", f"{cap} {are} {kind}. {pronoun} {verb} {food['taste']}."),
-        (f"What colour {are} {name}?", f"{cap} {are} {food['colour']}."),
-        (f"How {does} {name} taste?", f"{cap} taste{s} {food['taste']}."),
-        (f"Where {does} {name} come from?", f"{cap} {food['from']}."),
-        (f"Tell me something about {name}.", f"{cap} {are} {kind}. {pronoun} {food['from']}."),
-    ))
+    return rng.choice(
+        (
+            (f"What {are} {name}?", f"{cap} {are} {kind}. {pronoun} {verb} {food['taste']}."),
+            (f"What colour {are} {name}?", f"{cap} {are} {food['colour']}."),
+            (f"How {does} {name} taste?", f"{cap} taste{s} {food['taste']}."),
+            (f"Where {does} {name} come from?", f"{cap} {food['from']}."),
+            (f"Tell me something about {name}.", f"{cap} {are} {kind}. {pronoun} {food['from']}."),
+        )
+    )
 
 
 def about_job(rng: random.Random) -> Pair:
     """What people do for a living and where."""
     job = rng.choice(jobs())
     a = article(job.name)
-    return rng.choice((
-        (f"What does {a} do?", capital(f"{a} {job['does']}.")),
-        (_what(rng, a), capital(f"{a} is a person who {job['does']}.")),
-        (f"Where does {a} work?", capital(f"{a} works {at(job['place'])}.")),
-        (f"Who {job['does']}?", capital(f"{a} {job['does']}.")),
-    ))
+    return rng.choice(
+        (
+            (f"What does {a} do?", capital(f"{a} {job['does']}.")),
+            (_what(rng, a), capital(f"{a} is a person who {job['does']}.")),
+            (f"Where does {a} work?", capital(f"{a} works {at(job['place'])}.")),
+            (f"Who {job['does']}?", capital(f"{a} {job['does']}.")),
+        )
+    )
 
 
 def about_place(rng: random.Random) -> Pair:
     """What a place is and what is found there."""
     place = rng.choice(places())
     a = article(place.name)
-    return rng.choice((
-        (_what(rng, a), capital(f"{a} is a place where {place['def']}.")),
-        (f"What can I find {at(place.name)}?", f"You can find {place['has']} {at(place.name)}."),
-        (f"What is {at(place.name)}?", f"There are {place['has']} {at(place.name)}."),
-    ))
+    return rng.choice(
+        (
+            (_what(rng, a), capital(f"{a} is a place where {place['def']}.")),
+            (f"What can I find {at(place.name)}?", f"You can find {place['has']} {at(place.name)}."),
+            (f"What is {at(place.name)}?", f"There are {place['has']} {at(place.name)}."),
+        )
+    )
 
 
 def about_term(rng: random.Random) -> Pair:
@@ -115,27 +154,52 @@ def about_term(rng: random.Random) -> Pair:
     return _what(rng, term), answer
 
 
+@cache
+def fixed_questions() -> frozenset[str]:
+    """Every question about a term and every single fact: training may ask all of these."""
+    asked = {row[0] for row in facts("facts")}
+    for term, *_ in facts("computing") + facts("abstract"):
+        asked |= {form.format(x=term, bare=_bare(term)) for form in _WHAT}
+        asked.add(f"Tell me something about {_bare(term)}.")
+    return frozenset(asked)
+
+
 def why(rng: random.Random) -> Pair:
     """Reasons of everyday facts."""
     clause, inverted, answer = rng.choice(facts("why"))
-    forms = (f"Why {inverted}?", f"Why {inverted}?", f"Can you tell me why {clause}?", f"Please explain why {clause}.",
-             f"What is the reason that {clause}?")
+    forms = (
+        f"Why {inverted}?",
+        f"Why {inverted}?",
+        f"Can you tell me why {clause}?",
+        f"Please explain why {clause}.",
+        f"What is the reason that {clause}?",
+    )
     return rng.choice(forms), Scene(rng).fill(answer)
 
 
 def how(rng: random.Random) -> Pair:
     """Instructions for everyday tasks."""
     task, answer = rng.choice(facts("how"))
-    forms = (f"How do I {task}?", f"How do I {task}?", f"How can I {task}?", f"Tell me how to {task}.",
-             f"What is the best way to {task}?", f"I want to {task}. What should I do?")
+    forms = (
+        f"How do I {task}?",
+        f"How do I {task}?",
+        f"How can I {task}?",
+        f"Tell me how to {task}.",
+        f"What is the best way to {task}?",
+        f"I want to {task}. What should I do?",
+    )
     return rng.choice(forms), Scene(rng).fill(answer)
 
 
 def when(rng: random.Random) -> Pair:
     """The right moment for everyday actions."""
     task, answer = rng.choice(facts("when"))
-    forms = (f"When should I {task}?", f"When should I {task}?", f"When is it good to {task}?",
-             f"When do I need to {task}?")
+    forms = (
+        f"When should I {task}?",
+        f"When should I {task}?",
+        f"When is it good to {task}?",
+        f"When do I need to {task}?",
+    )
     return rng.choice(forms), answer
 
 
@@ -143,8 +207,12 @@ def difference(rng: random.Random) -> Pair:
     """How two similar things differ."""
     pair, answer = rng.choice(facts("differences"))
     first, second = (part.strip() for part in pair.split(";"))
-    forms = (f"What is the difference between {first} and {second}?", f"How is {first} different from {second}?",
-             f"What is the difference between {second} and {first}?", f"Compare {first} and {second}.")
+    forms = (
+        f"What is the difference between {first} and {second}?",
+        f"How is {first} different from {second}?",
+        f"What is the difference between {second} and {first}?",
+        f"Compare {first} and {second}.",
+    )
     return rng.choice(forms), answer
 
 
@@ -158,12 +226,16 @@ def world_facts(rng: random.Random) -> Pair:
     """Capitals and colours."""
     if rng.random() < 0.5:
         country, city = rng.choice(columns("capitals"))
-        return rng.choice((
-            (f"What is the capital of {country}?", f"The capital of {country} is {city}."),
-            (f"In which country is {city}?", f"{city} is in {country}."),
-        ))
+        return rng.choice(
+            (
+                (f"What is the capital of {country}?", f"The capital of {country} is {city}."),
+                (f"In which country is {city}?", f"{city} is in {country}."),
+            )
+        )
     thing, colour = rng.choice(columns("colours"))
-    return rng.choice((
-        (f"What colour is {thing}?", capital(f"{thing} is {colour}.")),
-        (f"Which colour does {_bare(thing)} have?", capital(f"{thing} is {colour}.")),
-    ))
+    return rng.choice(
+        (
+            (f"What colour is {thing}?", capital(f"{thing} is {colour}.")),
+            (f"Which colour does {_bare(thing)} have?", capital(f"{thing} is {colour}.")),
+        )
+    )

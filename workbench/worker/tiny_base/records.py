@@ -7,8 +7,27 @@ from pathlib import Path
 DATA = Path(__file__).parent / "data"
 
 _HOME_ON = {"farm", "cold coast", "beach"}
-_ROOM_IN = {"kitchen", "bedroom", "bathroom", "living room", "garden", "library", "forest", "park", "museum",
-            "village", "city", "office", "desert", "house", "street", "hills", "mine", "workshop", "theatre"}
+_ROOM_IN = {
+    "kitchen",
+    "bedroom",
+    "bathroom",
+    "living room",
+    "garden",
+    "library",
+    "forest",
+    "park",
+    "museum",
+    "village",
+    "city",
+    "office",
+    "desert",
+    "house",
+    "street",
+    "hills",
+    "mine",
+    "workshop",
+    "theatre",
+}
 
 
 @dataclass(frozen=True)

@@ -48,19 +48,28 @@ def training_texts(seed: int) -> Iterator[str]:
 def train_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     """A tokenizer of `VOCAB_SIZE` tokens; the same seed gives the same merges."""
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(_SPLIT, behavior="isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(_SPLIT, behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     bpe.decoder = decoders.ByteLevel()
     special = [AddedToken(text, normalized=False, special=True) for text in (PAD, END, *ROLES)]
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB_SIZE, special_tokens=special, show_progress=False,
+        vocab_size=VOCAB_SIZE,
+        special_tokens=special,
+        show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     bpe.train_from_iterator(training_texts(seed), trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token=END, pad_token=PAD, additional_special_tokens=list(ROLES),
-        model_max_length=MAX_LENGTH, clean_up_tokenization_spaces=False, padding_side="right",
+        tokenizer_object=bpe,
+        eos_token=END,
+        pad_token=PAD,
+        additional_special_tokens=list(ROLES),
+        model_max_length=MAX_LENGTH,
+        clean_up_tokenization_spaces=False,
+        padding_side="right",
         chat_template=CHAT_TEMPLATE,
     )

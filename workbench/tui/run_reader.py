@@ -1,0 +1,40 @@
+"""Reads what the Watch screen shows of one run. Everything here blocks: it belongs in a thread."""
+
+from dataclasses import dataclass
+
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.document import memory_figures
+from workbench.engine.runs.store import RunFollower, read_status
+from workbench.tui.widgets.log_pane import LogTail
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one look at the run found besides its follower's state."""
+
+    log: tuple[str, ...]
+    supervisor_phase: str
+    predicted_peak: int | None
+    """Bytes the estimate at launch gave; None when it gave none."""
+    has_model: bool
+
+
+class RunReader:
+    """One run, read again and again."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self.follower = RunFollower(run)
+        self._log = LogTail(run.log)
+        self._predicted: int | None = None
+        self._first = True
+
+    def read(self) -> Reading:
+        """Take in what is new. Raises FileNotFoundError when the run was deleted, OSError when it cannot be read."""
+        follower = self.follower
+        follower.refresh()
+        if self._first:
+            self._first = False
+            peak = memory_figures(follower)["estimated_peak"]
+            self._predicted = peak if isinstance(peak, int) else None
+        phase = "" if follower.ended else str(read_status(follower.run).get("phase", ""))
+        return Reading(self._log.read(), phase, self._predicted, follower.ended and follower.run.model.is_dir())

@@ -1,0 +1,191 @@
+"""The head of the Watch screen: a run's state, progress and latest figures, and what the user should know."""
+
+import time
+from dataclasses import dataclass
+
+from textual.content import Content
+from textual.widgets import Static
+
+from workbench.engine.runs.series import MetricSeries
+from workbench.engine.runs.state import STALL_SECONDS, RunState
+from workbench.engine.runs.store import RunFollower
+from workbench.engine.text import one_line, sanitise
+from workbench.tui.format import STATE_STYLES, count, duration, gib, number
+from workbench.tui.widgets.lines import Lines, bar
+
+_MUTED = "$foreground 55%"
+_GAP = 2
+_NAME_WIDTH = 28
+_RATE_POINTS = 50
+_STOPPING = {"stopping": "stopping…", "terminating": "stopping… (SIGTERM)", "killing": "stopping… (SIGKILL)"}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One labelled figure. Its column is `width` wide; where there is no room, the highest `rank` goes first."""
+
+    label: str
+    value: str
+    width: int
+    rank: int
+
+
+class RunHeader(Lines):
+    """Three lines: what and how far, then labels, then figures."""
+
+    DEFAULT_CSS = "RunHeader { height: 3; }"
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._follower: RunFollower | None = None
+        self._predicted_peak: int | None = None
+        self._ending = ""
+
+    def show(self, follower: RunFollower, predicted_peak: int | None, supervisor_phase: str) -> None:
+        """Show a run's present state; `predicted_peak` in bytes, `supervisor_phase` as in its status file."""
+        self._follower, self._predicted_peak = follower, predicted_peak
+        self._ending = "" if follower.ended else _STOPPING.get(supervisor_phase, "")
+        self.redraw()
+
+    def compose_lines(self, width: int) -> list[Content]:
+        """Progress, labels, values."""
+        follower = self._follower
+        if follower is None:
+            return [Content("")] * 3
+        shown = fitting(figures(follower, self._predicted_peak, time.time()), width)
+        labels = (" " * _GAP).join(f"{figure.label:>{figure.width}}" for figure in shown)
+        values = [Content.styled(f"{figure.value:>{figure.width}}", "$error" if figure.value == "NaN" else "")
+                  for figure in shown]
+        return [self._progress(follower, width), Content.styled(labels, _MUTED), Content(" " * _GAP).join(values)]
+
+    def _progress(self, follower: RunFollower, width: int) -> Content:
+        state = follower.state
+        words = self._ending or (f"{follower.name} · {one_line(state.phase, 40)}…" if state.phase and not follower.ended
+                                 else follower.name)
+        style = "$warning" if self._ending else STATE_STYLES[follower.name]
+        head = Content.assemble((one_line(follower.run.name, _NAME_WIDTH), "bold"), "  ",
+                                (f"{'*' if self.ascii else '●'} {words}", style), "  ")
+        total = state.total_steps
+        if not total:
+            return Content.assemble(head, f"step {state.step}" if state.step else "")
+        steps = f"step {state.step:>{len(str(total))}}/{total}  "
+        percent = f" {state.step / total:>4.0%}"
+        room = width - head.cell_length - len(steps) - len(percent)
+        return Content.assemble(head, steps, bar(state.step / total, room, style, self.ascii), percent)
+
+
+class Notice(Static):
+    """How a run ended and what to do about it, its last warning, damaged lines; not there when there is nothing."""
+
+    DEFAULT_CSS = "Notice { height: auto; max-height: 6; }"
+
+    def __init__(self, id: str | None = None) -> None:
+        super().__init__(id=id, markup=False, expand=True)
+        self._shown = Content("")
+
+    def show(self, follower: RunFollower, has_model: bool) -> None:
+        """Say what there is to say; `has_model` when the run left a trained model."""
+        fresh = Content("\n").join(notices(follower, has_model))
+        self.display = bool(fresh)
+        if not fresh.is_same(self._shown):
+            self._shown = fresh
+            self.update(fresh)
+
+
+def figures(follower: RunFollower, predicted_peak: int | None, now: float) -> list[Figure]:
+    """The latest figures of a run, in the order they are shown; those that it never logs are left out."""
+    state, last = follower.state, follower.state.last
+    allocated, resident = last("memory/peak_allocated"), last("memory/resident")
+    remaining = None if follower.ended else eta_seconds(state)
+    epoch = "–" if state.epoch is None else f"{state.epoch:.2f}"
+    wanted = [
+        Figure("loss", number(last("train/loss")), 7, 0),
+        Figure("eval loss", number(last("eval/loss")), 9, 4) if "eval/loss" in state.metrics else None,
+        Figure("learning rate", number(last("train/learning_rate"), 3), 13, 3),
+        Figure("grad norm", number(last("train/grad_norm"), 3), 9, 8) if "train/grad_norm" in state.metrics else None,
+        Figure("tokens/s", count(last("perf/tokens_per_second")), 8, 5),
+        Figure("epoch", epoch, 5, 6),
+        Figure("GPU peak", gib(allocated), 9, 2) if allocated is not None else Figure("RAM", gib(resident), 9, 2),
+        Figure("predicted", gib(predicted_peak), 9, 7) if allocated is not None and predicted_peak else None,
+        Figure("elapsed", duration(elapsed_seconds(follower, now)), 7, 3),
+        Figure("ETA", duration(remaining), 7, 1) if not follower.ended else None,
+    ]
+    return [figure for figure in wanted if figure is not None]
+
+
+def fitting(wanted: list[Figure], width: int) -> list[Figure]:
+    """The most important of the figures that have room in `width` cells, in their own order."""
+    kept: list[Figure] = []
+    room = width + _GAP
+    for figure in sorted(wanted, key=lambda figure: figure.rank):
+        if figure.width + _GAP > room:
+            break
+        room -= figure.width + _GAP
+        kept.append(figure)
+    return [figure for figure in wanted if figure in kept]
+
+
+def elapsed_seconds(follower: RunFollower, now: float) -> float | None:
+    """Seconds from the run's start to its end, or to `now`; up to its last word for a run that crashed."""
+    state = follower.state
+    if follower.name == "crashed":
+        return state.elapsed
+    if state.started is None:
+        return None
+    return (state.ended if state.ended is not None else now) - state.started
+
+
+def eta_seconds(state: RunState) -> float | None:
+    """Seconds the remaining steps will take at the pace of the last ones; None while the pace is not known."""
+    losses = state.metrics.get("train/loss")
+    pace = seconds_per_step(losses) if losses else None
+    if pace is None or not state.total_steps:
+        return None
+    return pace * max(state.total_steps - state.step, 0)
+
+
+def seconds_per_step(series: MetricSeries) -> float | None:
+    """The pace over the last points; None with fewer than two since the worker was last started."""
+    steps, elapsed = series.steps[-_RATE_POINTS:], series.elapsed[-_RATE_POINTS:]
+    first = last = min(len(steps), len(elapsed)) - 1
+    # A restarted worker counts its seconds from zero again.
+    while first > 0 and elapsed[first - 1] <= elapsed[first]:
+        first -= 1
+    return (elapsed[last] - elapsed[first]) / (steps[last] - steps[first]) if last > first >= 0 else None
+
+
+def notices(follower: RunFollower, has_model: bool) -> list[Content]:
+    """What the user should know beyond the figures, a line each, the gravest first."""
+    state = follower.state
+    lines = [*_ending(follower, has_model)]
+    warnings = [alert for alert in state.alerts if alert.level != "info"]
+    if warnings:
+        more = f" (and {len(warnings) - 1} more below)" if len(warnings) > 1 else ""
+        lines.append(Content.assemble(("! ", "$warning"), f"step {warnings[-1].step}: ",
+                                      one_line(warnings[-1].message, 200), (more, _MUTED)))
+    if follower.corrupt:
+        plural = "s" if follower.corrupt > 1 else ""
+        lines.append(Content.styled(f"{follower.corrupt} damaged line{plural} skipped", "$warning"))
+    return lines
+
+
+def _ending(follower: RunFollower, has_model: bool) -> list[Content]:
+    state, name = follower.state, follower.name
+    explanation, suggestion = state.explanation, state.suggestion
+    if name == "crashed":
+        explanation = "Its supervisor died without a word: it was killed, or the machine went down."
+        suggestion = "See the end of the log; what was saved is in the run's directory."
+    elif name == "stalled":
+        explanation = f"Its supervisor has given no sign of life for {STALL_SECONDS:.0f} seconds or more."
+        suggestion = "See the log; the machine may be out of memory or its disk may hang."
+    elif name == "finished":
+        explanation = "Finished." + (" Press c to talk to the model." if has_model else "")
+    if not explanation:
+        return []
+    grave = name in ("failed", "crashed", "stalled")
+    lines = [Content.styled(sanitise(explanation), "bold $error" if grave else _MUTED)]
+    if suggestion:
+        lines.append(Content.assemble(("What to do: ", "$primary"), sanitise(suggestion)))
+    if grave and state.checkpoints:
+        lines.append(Content.styled(f"Last checkpoint: step {state.checkpoints[-1].step}.", _MUTED))
+    return lines

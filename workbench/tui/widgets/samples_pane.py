@@ -1,0 +1,92 @@
+"""What the model answers to the same prompts as it learns, step by step."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from workbench.engine.runs.state import Sample
+from workbench.engine.text import sanitise
+
+_NONE_YET = "No answers yet. The prompts under samples in the recipe are answered here while the model learns."
+_MUTED = "$foreground 55%"
+
+
+class SamplesPane(VerticalScroll):
+    """The answers at one sampling step; follows the newest until another is chosen."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "scrub(-1)", "Earlier", show=False),
+        Binding("right", "scrub(1)", "Later", show=False),
+    ]
+
+    def __init__(self, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._taken = 0
+        self._by_step: dict[int, dict[str, str]] = {}
+        self._chosen: int | None = None
+
+    def compose(self) -> ComposeResult:
+        """One text."""
+        yield Static(markup=False, expand=True)
+
+    def on_mount(self) -> None:
+        """Say that there is nothing yet."""
+        self.clear()
+
+    @property
+    def step(self) -> int | None:
+        """The sampling step that is shown; None without samples."""
+        return self._chosen if self._chosen is not None else max(self._by_step, default=None)
+
+    def clear(self) -> None:
+        """Forget everything: another run is shown."""
+        self._taken, self._by_step, self._chosen = 0, {}, None
+        self._draw()
+
+    def show(self, samples: Sequence[Sample]) -> None:
+        """Take in what is new; `samples` is all of the run's, in the order they were written."""
+        fresh = samples[self._taken:]
+        if not fresh:
+            return
+        self._taken = len(samples)
+        for sample in fresh:
+            self._by_step.setdefault(sample.step, {})[sample.prompt] = sample.text
+        self._draw()
+
+    def action_scrub(self, by: int) -> None:
+        """Go to an earlier or later sampling step; at the last one, follow the newest again."""
+        steps = sorted(self._by_step)
+        if not steps or self.step is None:
+            return
+        index = min(max(steps.index(self.step) + by, 0), len(steps) - 1)
+        self._chosen = None if index == len(steps) - 1 else steps[index]
+        self._draw()
+
+    def _draw(self) -> None:
+        step = self.step
+        self.border_title = "Samples" if step is None else f"Samples at step {step}"
+        if step is None:
+            self.border_subtitle = ""
+            self.query_one(Static).update(Content.styled(_NONE_YET, _MUTED))
+            return
+        steps = sorted(self._by_step)
+        self.border_subtitle = Content(f"{steps.index(step) + 1} of {len(steps)} · [ earlier · ] later").markup
+        before = self._by_step[steps[0]] if step != steps[0] else {}
+        parts = [_answer(prompt, text, before.get(prompt), steps[0]) for prompt, text in self._by_step[step].items()]
+        self.query_one(Static).update(Content("\n\n").join(parts))
+
+
+def _answer(prompt: str, text: str, before: str | None, first_step: int) -> Content:
+    parts: list[Content | str | tuple[str, str]] = [(sanitise(prompt), _MUTED), "\n", _text(text, "$foreground")]
+    if before is not None and before != text:
+        parts += ["\n", (f"at step {first_step}: ", "$foreground 40%"), _text(before, "$foreground 40%")]
+    return Content.assemble(*parts)
+
+
+def _text(text: str, style: str) -> Content:
+    return Content.styled(sanitise(text), style) if text.strip() else Content.styled("(an empty answer)", "italic")
