@@ -61,6 +61,8 @@ class RunsScreen(WorkbenchScreen):
         self._show()
 
     def _show(self) -> None:
+        if not self.is_mounted:
+            return
         runs = self.workbench.runs
         shown = matching(runs, self.query_one(Input).value)
         self.query_one(RunsTable).show(shown)
@@ -163,7 +165,7 @@ def _counts(runs: Sequence[RunSummary], shown: int) -> Content:
     if not runs:
         return Content("")
     total = f"{len(runs)} run{'s' if len(runs) != 1 else ''}" if shown == len(runs) else f"{shown} of {len(runs)} runs"
-    states = Counter(run.state for run in runs)
+    states = Counter[str](run.state for run in runs)
     parts = [Content.styled(total, "bold")]
     parts += [Content.styled(f"{states[state]} {state}", style) for state, style in STATE_STYLES.items()
               if state in states]

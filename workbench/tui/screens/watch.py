@@ -44,8 +44,8 @@ class WatchScreen(WorkbenchScreen):
     CSS_PATH = "watch.tcss"
     AUTO_FOCUS = ""
     # Side by side where there is room both ways; else one lower pane at a time.
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-flat"), (14, "-short"), (30, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012
+    VERTICAL_BREAKPOINTS = [(0, "-flat"), (14, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop", "Stop"),
         Binding("w", "command('save')", "Save now"),
@@ -90,6 +90,7 @@ class WatchScreen(WorkbenchScreen):
         self.set_class(True, "-empty", f"-{self._pane}")
         if self._asked_for is not None:
             self._follow(self._asked_for)
+        self.on_poll()
         self.set_interval(_TICK_SECONDS, self._tick)
 
     def show_run(self, run: RunDirectory) -> None:
@@ -100,12 +101,16 @@ class WatchScreen(WorkbenchScreen):
 
     def on_poll(self) -> None:
         """Fresh machine figures; and the newest run when none was asked for."""
+        if not self.is_mounted:
+            return
         self.query_one(Gauges).show(self.workbench.gpus, self.workbench.host)
         if self._reader is None and not self._lost and self.workbench.runs:
             self._follow(self.workbench.runs[0].run)
 
     def on_screen_resume(self) -> None:
         """Look at once; without a run asked for, at the newest."""
+        if not self.is_mounted:
+            return
         self._lost = False
         runs = self.workbench.runs
         if self._asked_for is None and runs and (self._reader is None or self._reader.follower.run != runs[0].run):

@@ -204,8 +204,11 @@ class LineChart(Widget, can_focus=True):
         return Strip(segments, len(cells))
 
     def _mix_inks(self) -> dict[int, Style]:
+        # Lines drawn by hand get no background from the compositor: without ours the terminal's own would show.
+        paper = Style(bgcolor=self.background_colors[1].rich_color)
+
         def part(name: str) -> Style:
-            return Style(color=self.get_component_rich_style(f"line-chart--{name}").color)
+            return paper + Style(color=self.get_component_rich_style(f"line-chart--{name}").color)
 
         parts = (Ink.AXIS, Ink.LABEL, Ink.TITLE, Ink.CURSOR, Ink.GAP)
         inks = {int(number): part(number.name.lower()) for number in parts}
@@ -213,7 +216,8 @@ class LineChart(Widget, can_focus=True):
             color = self._color(series.color or _COLORS[index % len(_COLORS)])
             if series.faint:
                 color = color.blend(self.background_colors[1], _FAINT)
-            inks[Ink.SERIES + index] = Style(color=color.rich_color)
+            inks[Ink.SERIES + index] = paper + Style(color=color.rich_color)
+        inks[Ink.NONE] = paper
         return inks
 
     def _color(self, name: str) -> Color:

@@ -1,14 +1,13 @@
 """One metric of a run as a chart: training and evaluation together, by step or by time."""
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
 from textual.containers import Vertical
 
 from workbench.engine.runs.series import MetricSeries
 from workbench.engine.runs.state import RunState
+from workbench.tui.theme import SERIES_COLORS
 from workbench.tui.widgets.line_chart import LineChart, Series
 
 # The order in which a key press goes through them; others follow by name.
@@ -24,8 +23,6 @@ _WORDS = {"loss": "Loss", "grad_norm": "Gradient norm", "learning_rate": "Learni
 class MetricPanel(Vertical):
     """A chart of the chosen metric. It copies what it draws: the run's own series may grow meanwhile."""
 
-    BINDINGS: ClassVar[list[BindingType]] = []
-
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._state: RunState | None = None
@@ -39,6 +36,7 @@ class MetricPanel(Vertical):
 
     def on_mount(self) -> None:
         """Draw as the terminal can."""
+        self.border_subtitle = "m metric · l log scale · x time"
         self.query_one(LineChart).ascii = bool(getattr(self.app, "ascii_only", False))
 
     @property
@@ -74,7 +72,8 @@ class MetricPanel(Vertical):
         if state is None:
             return
         names = metric_groups(state.metrics).get(self._metric, ())
-        curves = [_curve(name, state.metrics[name], self._by_time) for name in names]
+        curves = [_curve(name, state.metrics[name], self._by_time, color)
+                  for name, color in zip(names, SERIES_COLORS, strict=False)]
         total = state.total_steps if not self._ended else None
         title = _WORDS.get(self._metric, self._metric)
         if title != self.border_title:
@@ -96,5 +95,5 @@ def metric_groups(metrics: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
     return {short: tuple(groups[short]) for short in order}
 
 
-def _curve(name: str, series: MetricSeries, by_time: bool) -> Series:
-    return Series(name, series.elapsed[:] if by_time else series.steps[:], series.values[:])
+def _curve(name: str, series: MetricSeries, by_time: bool, color: str) -> Series:
+    return Series(name, series.elapsed[:] if by_time else series.steps[:], series.values[:], color)

@@ -158,14 +158,17 @@ def notices(follower: RunFollower, has_model: bool) -> list[Content]:
     """What the user should know beyond the figures, a line each, the gravest first."""
     state = follower.state
     lines = [*_ending(follower, has_model)]
+    others: list[Content] = []
     warnings = [alert for alert in state.alerts if alert.level != "info"]
     if warnings:
         more = f" (and {len(warnings) - 1} more below)" if len(warnings) > 1 else ""
-        lines.append(Content.assemble(("! ", "$warning"), f"step {warnings[-1].step}: ",
-                                      one_line(warnings[-1].message, 200), (more, _MUTED)))
+        others.append(Content.assemble(("! ", "$warning"), f"step {warnings[-1].step}: ",
+                                       one_line(warnings[-1].message, 200), (more, _MUTED)))
     if follower.corrupt:
         plural = "s" if follower.corrupt > 1 else ""
-        lines.append(Content.styled(f"{follower.corrupt} damaged line{plural} skipped", "$warning"))
+        others.append(Content.styled(f"{follower.corrupt} damaged line{plural} skipped", "$warning"))
+    if others:
+        lines.append(Content.styled(" · ", _MUTED).join(others))
     return lines
 
 

@@ -51,10 +51,8 @@ class RunsTable(DataTable[Text]):
 
     def show(self, runs: Sequence[RunSummary]) -> None:
         """Show these runs; only what changed is drawn."""
-        if self._layout_width != self.size.width:
-            self._lay_out()
         fresh = {run.id: run for run in runs}
-        if list(fresh) == list(self._runs):
+        if self._layout_width == self.size.width and list(fresh) == list(self._runs):
             self._update_cells(fresh)
         else:
             self._fill(fresh)
@@ -62,7 +60,6 @@ class RunsTable(DataTable[Text]):
     def on_resize(self) -> None:
         """Other columns for another width."""
         if self._layout_width != self.size.width:
-            self._lay_out()
             self._fill(self._runs)
 
     def _lay_out(self) -> None:
@@ -74,6 +71,8 @@ class RunsTable(DataTable[Text]):
 
     def _fill(self, runs: dict[str, RunSummary]) -> None:
         chosen, scroll = self.chosen, self.scroll_y
+        if self._layout_width != self.size.width:
+            self._lay_out()
         self.clear()
         self._runs, self._ages = runs, {}
         for run in runs.values():
@@ -100,10 +99,10 @@ class RunsTable(DataTable[Text]):
     def _columns_for(self, width: int) -> list[Column]:
         wide = width >= _WIDE
         columns = [
-            Column("State", 10 if wide else 9, self._state),
+            Column("State", 10, self._state),
             Column("Progress".rjust(26 if wide else 11), 26 if wide else 11, self._progress),
             Column("Loss".rjust(8), 8, lambda run: Text(number(run.last_loss), justify="right")),
-            Column("Recent losses" if wide else "Recent", 20 if wide else 11, self._recent),
+            Column("Recent losses" if wide else "Recent", 20 if wide else 10, self._recent),
             Column("Started".rjust(8), 8, lambda run: Text(age(run.started), self._ink("muted"), justify="right")),
         ]
         if wide:
@@ -114,7 +113,7 @@ class RunsTable(DataTable[Text]):
         return [Column("Name", name, lambda run: Text(run.run.name, no_wrap=True, overflow="ellipsis")), *columns]
 
     def _state(self, run: RunSummary) -> Text:
-        return Text(f"{'*' if self._ascii else '●'} {run.state}"[:10], self._ink(run.state), no_wrap=True)
+        return Text(f"{'*' if self._ascii else '●'} {run.state}", self._ink(run.state), no_wrap=True)
 
     def _progress(self, run: RunSummary) -> Text:
         total = run.total_steps
@@ -127,7 +126,7 @@ class RunsTable(DataTable[Text]):
                              f"{steps:>14}", no_wrap=True)
 
     def _recent(self, run: RunSummary) -> Text:
-        width = 20 if self._layout_width >= _WIDE else 11
+        width = 20 if self._layout_width >= _WIDE else 10
         return Text(sparkline(run.recent_losses, width, ascii=self._ascii), self._ink("primary"), no_wrap=True)
 
     def _ink(self, name: str) -> Style:

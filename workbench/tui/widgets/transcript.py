@@ -13,7 +13,7 @@ from workbench.engine.text import sanitise
 class TurnView(Static):
     """A prompt and its answer."""
 
-    DEFAULT_CSS = "TurnView { height: auto; margin: 0 0 1 0; }"
+    DEFAULT_CSS = "TurnView { height: auto; margin: 0 0 1 0; padding: 0 1 0 0; }"
 
     def __init__(self, turn: Turn, side: Side) -> None:
         super().__init__(turn_content(turn, side), markup=False)
@@ -23,7 +23,10 @@ class Transcript(VerticalScroll):
     """The turns of one side, kept scrolled to the end until the user scrolls up."""
 
     DEFAULT_CSS = """
-    Transcript { width: 1fr; height: 1fr; scrollbar-size-vertical: 1; border-title-color: $foreground 90%; }
+    Transcript {
+        width: 1fr; height: 1fr; padding: 0 0 0 1; border-title-color: $foreground 90%;
+        scrollbar-size-vertical: 1; scrollbar-gutter: stable;
+    }
     /* An anchored container scrolls short content to the bottom: let there be none. */
     Transcript > #turns { height: auto; min-height: 100%; }
     Transcript > .empty { display: none; height: 1fr; }

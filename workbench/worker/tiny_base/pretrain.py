@@ -67,9 +67,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
         attention_dropout=0.0,
         use_cache=False,
     )
-    model = LlamaForCausalLM(config)
-    assert isinstance(model, LlamaForCausalLM)
-    return model
+    return LlamaForCausalLM(config)
 
 
 def encode(document: Document, tokenizer: PreTrainedTokenizerFast) -> list[int]:

@@ -1,0 +1,128 @@
+"""Run directories as a supervisor and a worker leave them, written without either."""
+
+import math
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workbench.engine.atomic import write_json
+from workbench.engine.hardware.gpus import Gpu
+from workbench.engine.hardware.host import HostSnapshot
+from workbench.engine.runs.control import Command
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.postmortem import FINISHED, explain_exception
+from workbench.worker.reporter import Reporter
+
+PROMPTS = ["What is a gradient?", "What does LoRA train?"]
+ANSWERS = {
+    0: ["The the of a a of the.", ""],
+    50: ["A gradient is a a direction.", "LoRA trains [bold]all[/bold] weights."],
+    100: ["A gradient is the direction of steepest rise.", "LoRA trains two small matrices beside each frozen weight."],
+}
+GIB = 1024**3
+H200 = Gpu(index=0, uuid="GPU-0", name="NVIDIA H200", total_bytes=141 * GIB, free_bytes=128 * GIB,
+           used_bytes=13 * GIB, utilization=87, temperature=61, power_watts=412.0)
+HOST = HostSnapshot(cpu_percent=43.0, ram_total_bytes=16 * GIB, ram_available_bytes=10 * GIB, load=1.0, cores=8)
+
+
+def no_gpu() -> tuple[list[Gpu], HostSnapshot]:
+    return [], HOST
+
+
+def one_gpu() -> tuple[list[Gpu], HostSnapshot]:
+    return [H200], HOST
+
+
+class SyntheticRun:
+    """A run of 300 steps, written step by step through the worker's own reporter."""
+
+    def __init__(self, home: Path, name: str, *, hour: int = 10, tail: str = "c0de") -> None:
+        path = home / "runs" / f"20260101-{hour:02}0000-{name}-{tail}"
+        path.mkdir(parents=True)
+        self.run = RunDirectory(path)
+        self.reporter = Reporter(self.run)
+        self.random = random.Random(name)
+        # A run without a status is taken for one that is about to start.
+        self.beat("running")
+
+    def beat(self, phase: str) -> None:
+        """The supervisor's heartbeat."""
+        write_json(self.run.status, {"phase": phase, "heartbeat_monotonic": time.monotonic()}, durable=False)
+
+    def start(self, total_steps: int = 300) -> "SyntheticRun":
+        """Up to the first step."""
+        self.reporter.started()
+        self.reporter.phase("loading libraries")
+        self.reporter.loaded(parameters=9_000_000, trainable_parameters=150_000, total_steps=total_steps,
+                             device="cpu", dtype="float32")
+        self.log("loading the model", "\x1b[31mred\x1b[0m words", "  0%|    | 0/300\r 10%|#   | 30/300")
+        return self
+
+    def steps(self, first: int, last: int, total_steps: int = 300, **more: float) -> "SyntheticRun":
+        """Steps with a falling, noisy loss, samples and evaluations on the way."""
+        for step in range(first, last + 1):
+            loss = 0.5 + 2.5 * math.exp(-step / 60) + self.random.gauss(0, 0.08)
+            metrics = {"train/loss": loss, "train/grad_norm": 0.6 + self.random.random() / 5,
+                       "train/learning_rate": 2e-4 * (1 - step / total_steps),
+                       "perf/tokens_per_second": 4200 + self.random.random() * 300,
+                       "train/num_tokens": step * 512.0, "memory/resident": 0.9 * GIB, **more}
+            self.reporter.step(step, step / 100, total_steps, metrics)
+            if step % 50 == 0:
+                self.reporter.eval(step, {"eval/loss": loss + 0.1, "eval/runtime": 0.4})
+                self.sample(step)
+        return self
+
+    def sample(self, step: int) -> "SyntheticRun":
+        """The answers at a step."""
+        self.reporter.samples(step, PROMPTS, ANSWERS.get(step, ANSWERS[100]))
+        return self
+
+    def log(self, *lines: str) -> None:
+        """What the worker prints."""
+        with self.run.log.open("a") as file:
+            file.write("".join(f"{line}\n" for line in lines))
+
+    def finish(self) -> "SyntheticRun":
+        """The end of a good run."""
+        self.run.model.mkdir()
+        self.reporter.ended(FINISHED)
+        return self
+
+    def fail(self) -> "SyntheticRun":
+        """The end of a run that needed too much."""
+        self.reporter.checkpoint(100, "checkpoints/step-00000100", [])
+        self.reporter.ended(explain_exception("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB."))
+        return self
+
+    def acknowledge(self, command: dict[str, Any], result: str) -> None:
+        """The worker's answer to a command."""
+        self.reporter.command(Command(command["id"], command["command"]), result)
+
+
+@contextmanager
+def supervised(run: RunDirectory) -> Iterator[None]:
+    """Another process holds the run's lock, as a supervisor does."""
+    code = ("import sys; from pathlib import Path; from workbench.engine.runs.liveness import acquire_lock; "
+            "assert acquire_lock(Path(sys.argv[1])) is not None; print('held', flush=True); sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code, str(run.lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        try:
+            yield
+        finally:
+            holder.kill()
+
+
+def append_damage(run: RunDirectory) -> None:
+    """A complete line that is no event."""
+    with run.events.open("ab") as file:
+        file.write(b"{broken\n")
+
+
