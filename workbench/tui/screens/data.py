@@ -26,7 +26,7 @@ class DataScreen(WorkbenchScreen):
 
     MODE = "data"
     CSS_PATH = "data.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.go('plan')", "Back to Plan")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("1", "app.go('plan')", "Back to Plan")]
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,6 +10,12 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Static
 
 
+def _own_actions(kind: type) -> set[str]:
+    """The actions that the workbench's own classes bind."""
+    own = (cls for cls in kind.__mro__ if cls.__module__.startswith("workbench."))
+    return {binding.action for cls in own for binding in cls.__dict__.get("BINDINGS", ())}
+
+
 class HelpScreen(ModalScreen[None]):
     """Every key that works on the screen below."""
 
@@ -28,13 +34,12 @@ class HelpScreen(ModalScreen[None]):
 
     @staticmethod
     def _keys(screen: Screen[object]) -> list[tuple[str, str]]:
-        found: dict[str, str] = {}
-        for active in screen.active_bindings.values():
-            binding = active.binding
-            if binding.description and not binding.system:
-                key = screen.app.get_key_display(binding)
-                found.setdefault(binding.description, key)
-        return [(key, description) for description, key in found.items()]
+        found: dict[str, tuple[str, str]] = {}
+        for node, binding, enabled, _ in screen.active_bindings.values():
+            # Our own only: every list and field of Textual brings a dozen more that people know.
+            if binding.description and enabled and binding.action in _own_actions(type(node)):
+                found.setdefault(binding.action, (screen.app.get_key_display(binding), binding.description))
+        return list(found.values())
 
     def compose(self) -> ComposeResult:
         """A list of keys."""

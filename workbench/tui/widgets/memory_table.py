@@ -85,7 +85,7 @@ class MemoryTable(Widget):
 
     def _devices(self, plan: Plan, width: int) -> list[Content]:
         if not plan.gpus:
-            text = "No GPU here: figures for one with bfloat16."
+            text = "No GPU: figures for one with bf16."
             return [Content.styled("  " + text, "$foreground 55%").truncate(width)]
         groups: dict[tuple[str, int | None], list[int]] = {}
         for gpu in plan.gpus:
