@@ -14,6 +14,10 @@ import tempfile
 from pathlib import Path
 
 import cairosvg
+from textual.pilot import Pilot
+
+from workbench.engine.runs.directory import find_run
+from workbench.tui.app import WorkbenchApp
 
 HERE = Path(__file__).resolve().parent
 SIZES = ((80, 24), (120, 40))
@@ -52,9 +56,6 @@ def save(svg: str, name: str, width: int) -> None:
 
 async def shoot(screen: str, size: tuple[int, int], run_id: str) -> None:
     """One screen at one size."""
-    from workbench.engine.runs.directory import find_run
-    from workbench.tui.app import WorkbenchApp
-
     app = WorkbenchApp(start=screen, run=find_run(run_id), chat=run_id if screen == "chat" else None)
     async with app.run_test(size=size) as pilot:
         await pilot.pause(3)
@@ -64,19 +65,16 @@ async def shoot(screen: str, size: tuple[int, int], run_id: str) -> None:
         print(f"{screen} {size[0]}x{size[1]}", flush=True)
 
 
-async def talk(app: object, pilot: object) -> None:
+async def talk(app: WorkbenchApp, pilot: Pilot[None]) -> None:
     """Ask the tuned model and its base the same question, and wait for both answers."""
-    for _ in range(240):
-        await pilot.pause(0.5)  # type: ignore[attr-defined]
-        if app.chat_screen.ready:  # type: ignore[attr-defined]
-            break
-    await pilot.press("ctrl+b")  # type: ignore[attr-defined]
-    await pilot.press(*"What is QLoRA?".replace(" ", "\0").replace("\0", " "))  # type: ignore[attr-defined]
-    await pilot.press("enter")  # type: ignore[attr-defined]
-    for _ in range(120):
-        await pilot.pause(0.5)  # type: ignore[attr-defined]
-        if not app.chat_screen.answering:  # type: ignore[attr-defined]
-            break
+    session = app.chat_screen.session
+    while session.phase != "ready":
+        await pilot.pause(0.2)
+    await pilot.press("ctrl+b", *"What is QLoRA?", "enter")
+    await pilot.pause(1)
+    while session.active is not None:
+        await pilot.pause(0.2)
+    await pilot.pause(0.5)
 
 
 def main() -> None:

@@ -1,11 +1,8 @@
 """Data: the rows of a dataset as conversations, and what is wrong with them."""
 
 from pathlib import Path
-from typing import ClassVar
-
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import OptionList, Static
@@ -26,7 +23,6 @@ class DataScreen(WorkbenchScreen):
 
     MODE = "data"
     CSS_PATH = "data.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("1", "app.go('plan')", "Back to Plan")]
 
     def __init__(self) -> None:
         super().__init__()
