@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from workbench.engine.errors import InputError
+from workbench.engine.runs.store import list_runs
 
 if TYPE_CHECKING:
     from workbench.engine.planning import Plan
@@ -81,9 +82,13 @@ def is_interactive() -> bool:
 
 def open_app(start: str = "plan", run: "RunDirectory | None" = None, recipe: Path | None = None,
               chat: str | None = None) -> None:
-    """Open the application. Raises InputError without a terminal."""
-    from workbench.tui.app import WorkbenchApp
-
+    """Open the application, on the run that is alive when there is one. Raises InputError without a terminal."""
     if not is_interactive():
         raise InputError("The application needs a terminal.", "Commands work without one: workbench --help")
+    from workbench.tui.app import WorkbenchApp
+
+    if start == "plan" and recipe is None:
+        # Who comes back wants to see what is running.
+        run = next((found.run for found in list_runs() if found.state in ("running", "stalled")), None)
+        start = "watch" if run is not None else start
     WorkbenchApp(start=start, run=run, recipe=recipe, chat=chat).run()

@@ -49,7 +49,7 @@ class CheckpointCallback(TrainerCallback):
         directory = self._reporter.run.checkpoints / f"step-{step:08d}"
 
         def fill(partial: Path) -> None:
-            trainer.save_model(str(partial))
+            _save_model(trainer, partial)
             trainer.state.save_to_json(str(partial / "trainer_state.json"))
             torch.save({"optimizer": trainer.optimizer.state_dict(), "scheduler": trainer.lr_scheduler.state_dict(),
                         "torch_rng": torch.get_rng_state()}, partial / "optimizer.pt")
@@ -61,7 +61,7 @@ class CheckpointCallback(TrainerCallback):
         """Write the trained adapter or model, with its tokenizer, to the run's `model` directory."""
         trainer = self.trainer
         assert trainer is not None
-        write_complete(self._reporter.run.model, lambda partial: trainer.save_model(str(partial)), self._facts(step))
+        write_complete(self._reporter.run.model, lambda partial: _save_model(trainer, partial), self._facts(step))
 
     def _facts(self, step: int) -> dict[str, Any]:
         import peft
@@ -78,3 +78,9 @@ class CheckpointCallback(TrainerCallback):
         for directory in old:
             shutil.rmtree(directory)
         return [str(directory.relative_to(self._reporter.run.path)) for directory in old]
+
+
+def _save_model(trainer: "Trainer", directory: Path) -> None:
+    trainer.save_model(str(directory))
+    # A pickle with this machine's paths in it; our recipe says the same and more.
+    (directory / "training_args.bin").unlink(missing_ok=True)

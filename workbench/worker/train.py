@@ -4,14 +4,15 @@ import logging
 import signal
 import sys
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from workbench.engine.errors import WorkbenchError
-from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.postmortem import FINISHED, STOPPED, Ending, explain_exception
 from workbench.worker.reporter import Reporter
+from workbench.worker.stopping import StopRequestedError, stop_while_loading
 
 
 def main(run_id: str) -> int:
@@ -19,33 +20,24 @@ def main(run_id: str) -> int:
     run = find_run(run_id)
     reporter = Reporter(run)
     reporter.started()
-    signal.signal(signal.SIGTERM, _stop_while_loading)
+    signal.signal(signal.SIGTERM, stop_while_loading)
     try:
-        reporter.phase("loading libraries")
         ending = _train(run, reporter)
+    except StopRequestedError:
+        ending = STOPPED
     except Exception as error:  # the journal must say how every run ended
         traceback.print_exc()
         message = error.message if isinstance(error, WorkbenchError) else str(error)
         ending = explain_exception(type(error).__name__, message)
         if isinstance(error, WorkbenchError) and error.hint:
-            ending = Ending(ending.outcome, ending.cause, ending.explanation, error.hint)
+            ending = replace(ending, suggestion=error.hint)
     reporter.ended(ending)
     return 1 if ending.outcome == "failed" else 0
 
 
 def _train(run: RunDirectory, reporter: Reporter) -> Ending:
-    # Here, not above: a run is on screen as "loading libraries" for the seconds these take.
-    from workbench.worker.callbacks.control import StopRequestedError
-
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-    recipe = load_recipe(run.recipe)
-    try:
-        return _run_trainer(run, recipe, reporter)
-    except StopRequestedError:
-        return STOPPED
-
-
-def _run_trainer(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Ending:
+    reporter.phase("loading libraries")
+    # Here, not above: these take seconds, and the run is on screen meanwhile.
     from workbench.engine.catalog.models import resolve_model
     from workbench.worker.callbacks.control import ControlCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
@@ -56,6 +48,8 @@ def _run_trainer(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Endin
     from workbench.worker.loading import load_model, load_tokenizer, pick_device, pick_dtype
     from workbench.worker.objectives.sft import build_trainer
 
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    recipe = load_recipe(run.recipe)
     source = resolve_model(recipe.model)
     device = pick_device(recipe.hardware.use_cpu)
     dtype = pick_dtype(recipe.training.dtype, device)
@@ -77,7 +71,7 @@ def _run_trainer(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Endin
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
-    trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path / "trainer"),
+    trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path),
                             [control, MetricsCallback(reporter, stopwatch), samples, checkpoints])
     checkpoints.trainer = trainer
     control.check_before_training()
@@ -85,9 +79,3 @@ def _run_trainer(run: RunDirectory, recipe: Recipe, reporter: Reporter) -> Endin
     reporter.phase("saving the model")
     checkpoints.save_final(trainer.state.global_step)
     return STOPPED if trainer.state.global_step < trainer.state.max_steps else FINISHED
-
-
-def _stop_while_loading(*_: object) -> None:
-    from workbench.worker.callbacks.control import StopRequestedError
-
-    raise StopRequestedError

@@ -80,7 +80,8 @@ def _environment() -> dict[str, str]:
     # The supervisor works in the run's directory: what is relative to ours must not be.
     package_root = str(Path(__file__).resolve().parents[3])
     paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "WORKBENCH_HOME": str(home_dir())}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONSAFEPATH": "1",
+            "WORKBENCH_HOME": str(home_dir())}
 
 
 def library_versions() -> dict[str, Any]:

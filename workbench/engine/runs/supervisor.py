@@ -20,7 +20,7 @@ from workbench.engine.runs.postmortem import explain_exit
 
 TICK_SECONDS = 0.25
 HEARTBEAT_SECONDS = 1.0
-# A worker answers `stop` after the step it is in; past these deadlines it is told by ever stronger signals.
+# A worker answers `stop` after the step it is in. When nothing has moved for so long, it is told by stronger signals.
 STOP_TO_TERM_SECONDS = 60.0
 TERM_TO_KILL_SECONDS = 15.0
 
@@ -38,6 +38,7 @@ class Supervisor:
         self._worker: subprocess.Popen[bytes] | None = None
         self._worker_identity: ProcessIdentity | None = None
         self._stop_since: float | None = None
+        self._progress = (0, 0)
         self._next_beat = 0.0
 
     def main(self) -> int:
@@ -86,6 +87,10 @@ class Supervisor:
     def _escalate(self, worker: subprocess.Popen[bytes]) -> None:
         if self._stop_since is None:
             return
+        progress = self._work_done()
+        if progress != self._progress and self._phase == "stopping":
+            # It is still at its last step, or saving: a large model takes minutes to write.
+            self._progress, self._stop_since = progress, self._clock()
         waited = self._clock() - self._stop_since
         if waited > STOP_TO_TERM_SECONDS + TERM_TO_KILL_SECONDS:
             self._phase = "killing"
@@ -93,6 +98,11 @@ class Supervisor:
         elif waited > STOP_TO_TERM_SECONDS and self._phase != "terminating":
             self._phase = "terminating"
             self._signal(worker, signal.SIGTERM)
+
+    def _work_done(self) -> tuple[int, int]:
+        """Bytes in the journal, and bytes of what is being saved: they grow while the worker lives and works."""
+        partial = [path for root in (self._run.path, self._run.checkpoints) for path in root.glob(".partial-*/**/*")]
+        return _size(self._run.events), sum(map(_size, partial))
 
     @staticmethod
     def _signal(worker: subprocess.Popen[bytes], number: int) -> None:
@@ -126,6 +136,13 @@ class Supervisor:
             "heartbeat": round(time.time(), 3),
             "heartbeat_monotonic": round(time.monotonic(), 3),
         }, durable=False)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _tail_text(path: Path, size: int = 16_384) -> str:

@@ -1,6 +1,7 @@
 """Data: the rows of a dataset as conversations, and what is wrong with them."""
 
 from pathlib import Path
+
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Horizontal, VerticalScroll

@@ -33,7 +33,7 @@ class RunsScreen(WorkbenchScreen):
     AUTO_FOCUS = "RunsTable"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop", "Stop"),
-        Binding("c", "chat", "Chat"),
+        Binding("c", "chat", "Chat with it"),
         Binding("d", "delete", "Delete"),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("escape", "clear_filter", "Clear filter", show=False),

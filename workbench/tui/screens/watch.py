@@ -48,9 +48,9 @@ class WatchScreen(WorkbenchScreen):
     VERTICAL_BREAKPOINTS = [(0, "-flat"), (14, "-short"), (30, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop", "Stop"),
-        Binding("w", "command('save')", "Save now"),
-        Binding("g", "command('sample')", "Sample now"),
-        Binding("c", "chat", "Chat"),
+        Binding("w", "command('save')", "Save"),
+        Binding("g", "command('sample')", "Sample"),
+        Binding("c", "chat", "Chat with it"),
         Binding("m", "metric", "Metric"),
         Binding("l", "log_scale", "Log scale", show=False),
         Binding("x", "x_axis", "Steps or time", show=False),
@@ -175,10 +175,12 @@ class WatchScreen(WorkbenchScreen):
         self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Commands are offered only while somebody is there to obey them."""
+        """Keys are offered only where they do something: commands while somebody is there to obey them."""
         if action in ("stop", "command"):
             return self._reader is not None and not self._reader.follower.ended
-        return self._reader is not None if action == "chat" else True
+        if action in ("chat", "metric", "log_scale", "x_axis", "scrub", "next_pane"):
+            return self._reader is not None
+        return True
 
     @work
     async def action_stop(self) -> None:

@@ -36,7 +36,7 @@ class MetricPanel(Vertical):
 
     def on_mount(self) -> None:
         """Draw as the terminal can."""
-        self.border_subtitle = "m metric · l log scale · x time"
+        self._name_keys()
         self.query_one(LineChart).ascii = bool(getattr(self.app, "ascii_only", False))
 
     @property
@@ -61,11 +61,17 @@ class MetricPanel(Vertical):
         """Switch the y axis between linear and logarithmic."""
         chart = self.query_one(LineChart)
         chart.log_scale = not chart.log_scale
+        self._name_keys()
 
     def toggle_x(self) -> None:
         """Switch the x axis between steps and time."""
         self._by_time = not self._by_time
+        self._name_keys()
         self._draw()
+
+    def _name_keys(self) -> None:
+        scale = "linear" if self.query_one(LineChart).log_scale else "log scale"
+        self.border_subtitle = f"m metric · l {scale} · x {'steps' if self._by_time else 'time'}"
 
     def _draw(self) -> None:
         state = self._state

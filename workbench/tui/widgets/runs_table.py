@@ -33,7 +33,7 @@ class Column:
 class RunsTable(DataTable[Text]):
     """Runs, newest first, with a row cursor that stays on its run."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Watch")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Watch it")]
 
     def __init__(self) -> None:
         super().__init__(cursor_type="row", cursor_foreground_priority="renderable", cell_padding=1)

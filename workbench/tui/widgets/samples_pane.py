@@ -12,7 +12,7 @@ from textual.widgets import Static
 from workbench.engine.runs.state import Sample
 from workbench.engine.text import sanitise
 
-_NONE_YET = "No answers yet. The prompts under samples in the recipe are answered here while the model learns."
+_NONE_YET = "No answers here yet: the prompts under samples in the recipe are answered while the model learns."
 _MUTED = "$foreground 55%"
 
 

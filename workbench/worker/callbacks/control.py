@@ -7,10 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from workbench.engine.runs.control import Command, ControlReader
 from workbench.worker.reporter import Reporter
-
-
-class StopRequestedError(Exception):
-    """The run was told to stop before it could train."""
+from workbench.worker.stopping import StopRequestedError
 
 
 class ControlCallback(TrainerCallback):
