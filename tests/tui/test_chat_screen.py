@@ -11,7 +11,7 @@ from textual.widgets import Input, OptionList, Static
 from workbench.engine.chat_client import Message
 from workbench.engine.chat_session import ChatSession
 from workbench.engine.chat_target import ChatTarget
-from workbench.engine.hardware.host import HostSnapshot
+from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.manifest import write_complete
 from workbench.tui.app import WorkbenchApp
@@ -89,7 +89,7 @@ def _write(path: Path) -> None:
 
 
 def app_with(client: type[FakeClient] = FakeClient, target: str | None = None) -> WorkbenchApp:
-    app = WorkbenchApp(start="chat", chat=target, hardware=lambda: ([], HostSnapshot(2, 0.0, 2**34, 2**33)))
+    app = WorkbenchApp(start="chat", chat=target, hardware=lambda: ([], host_snapshot()))
     screen = app.chat_screen
     screen.session = ChatSession(screen._hear, client)  # type: ignore[arg-type]
     return app

@@ -10,20 +10,19 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 
 from workbench.engine.chat_target import ChatTarget
 from workbench.engine.errors import RunError
+from workbench.engine.processes import child_environment
 from workbench.engine.text import one_line, sanitise
 
 Message = dict[str, Any]
 Side = Literal["tuned", "base"]
 
-# -P: a folder the user happens to stand in must not shadow a library.
-SERVE = (sys.executable, "-P", "-m", "workbench.worker", "serve")
+SERVE = (sys.executable, "-m", "workbench.worker", "serve")
 _STDERR_TAIL = 4096
 
 
@@ -51,7 +50,7 @@ class ChatClient:
         self._requests = 0
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the client)
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
-                                         start_new_session=True, env=_environment())
+                                         start_new_session=True, env=child_environment())
         self._reader = threading.Thread(target=self._read, name="chat-answers", daemon=True)
         self._reader.start()
 
@@ -159,9 +158,3 @@ def _explain_death(code: int, last_line: str) -> str:
         return "The chat worker was killed, by the kernel for lack of memory or by somebody."
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return f"The chat worker {how}{': ' + last_line if last_line else ', without a word'}"
-
-
-def _environment() -> dict[str, str]:
-    package_root = str(Path(__file__).resolve().parents[2])
-    paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

@@ -31,6 +31,8 @@ class RunReader:
     def read(self) -> Reading:
         """Take in what is new. Raises FileNotFoundError when the run was deleted, OSError when it cannot be read."""
         follower = self.follower
+        if not follower.run.path.is_dir():
+            raise FileNotFoundError(follower.run.path)
         follower.refresh()
         if self._first:
             self._first = False

@@ -1,6 +1,5 @@
 """Launching: a recipe becomes a run directory and a detached supervisor."""
 
-import os
 import subprocess
 import sys
 import time
@@ -12,8 +11,8 @@ from workbench.engine.atomic import write_atomic, write_json
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError, RunError
-from workbench.engine.paths import home_dir
 from workbench.engine.planning import Plan
+from workbench.engine.processes import child_environment
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
@@ -63,7 +62,7 @@ def start_supervisor(run: RunDirectory) -> None:
     with run.supervisor_log.open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True, cwd=run.path, env=_environment())
+            stdout=log, stderr=log, start_new_session=True, cwd=run.path, env=child_environment())
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if lock_holder(run.lock) == supervisor.pid or supervisor.poll() == 0:
@@ -74,14 +73,6 @@ def start_supervisor(run: RunDirectory) -> None:
     lines = run.supervisor_log.read_text(errors="replace").strip().splitlines()
     raise RunError(f"The supervisor of {run.id} did not start: {lines[-1] if lines else 'it said nothing'}.",
                    f"See {run.supervisor_log}.")
-
-
-def _environment() -> dict[str, str]:
-    # The supervisor works in the run's directory: what is relative to ours must not be.
-    package_root = str(Path(__file__).resolve().parents[3])
-    paths = [package_root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONSAFEPATH": "1",
-            "WORKBENCH_HOME": str(home_dir())}
 
 
 def library_versions() -> dict[str, Any]:

@@ -72,7 +72,7 @@ class ChatScreen(WorkbenchScreen):
         """Load what was asked for, else offer a choice."""
         self.set_interval(_REDRAW_SECONDS, self._redraw)
         if self._wanted is not None:
-            self.set_target(self._wanted)
+            self._look_for(self._wanted)
         else:
             self._choose()
 
@@ -89,9 +89,12 @@ class ChatScreen(WorkbenchScreen):
         """Load a model, folder, run or checkpoint; may be called before the screen is shown."""
         self._wanted = target
         if self.is_mounted:
-            self._refusal = ""
-            self._show_notice(f"looking for {target}", "muted")
-            self._resolve(target)
+            self._look_for(target)
+
+    def _look_for(self, target: str) -> None:
+        self._refusal = ""
+        self._show_notice(f"looking for {target}", "muted")
+        self._resolve(target)
 
     @work(thread=True, exclusive=True, group="target")
     def _resolve(self, reference: str) -> None:

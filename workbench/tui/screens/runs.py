@@ -39,6 +39,10 @@ class RunsScreen(WorkbenchScreen):
         Binding("escape", "clear_filter", "Clear filter", show=False),
     ]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._composed = False
+
     def compose_body(self) -> ComposeResult:
         """Counts, table, filter, and what is shown instead of an empty table."""
         yield Static(id="counts", markup=False)
@@ -49,6 +53,7 @@ class RunsScreen(WorkbenchScreen):
 
     def on_mount(self) -> None:
         """Start without a filter."""
+        self._composed = True
         self.query_one(Input).display = False
         self._show()
 
@@ -61,7 +66,8 @@ class RunsScreen(WorkbenchScreen):
         self._show()
 
     def _show(self) -> None:
-        if not self.is_mounted:
+        # Called by the application too: before this screen is composed, and while all of it is taken down.
+        if not self._composed or not self.app.is_running:
             return
         runs = self.workbench.runs
         shown = matching(runs, self.query_one(Input).value)

@@ -64,6 +64,7 @@ class WatchScreen(WorkbenchScreen):
         self._asked_for = run
         self._reader: RunReader | None = None
         self._busy: RunReader | None = None
+        self._composed = False
         self._lost = False
         self._ticks = 0
         self._pending: dict[str, str] = {}
@@ -87,21 +88,27 @@ class WatchScreen(WorkbenchScreen):
 
     def on_mount(self) -> None:
         """Take up the run that was asked for, and start looking."""
+        self._composed = True
         self.set_class(True, "-empty", f"-{self._pane}")
         if self._asked_for is not None:
             self._follow(self._asked_for)
         self.on_poll()
         self.set_interval(_TICK_SECONDS, self._tick)
 
+    @property
+    def _usable(self) -> bool:
+        """False before this screen is composed, and while the application is taken down."""
+        return self._composed and self.app.is_running
+
     def show_run(self, run: RunDirectory) -> None:
         """Follow this run from now on; may be called before the screen is shown."""
         self._asked_for = run
-        if self.is_mounted and (self._reader is None or self._reader.follower.run != run):
+        if self._usable and (self._reader is None or self._reader.follower.run != run):
             self._follow(run)
 
     def on_poll(self) -> None:
         """Fresh machine figures; and the newest run when none was asked for."""
-        if not self.is_mounted:
+        if not self._usable:
             return
         self.query_one(Gauges).show(self.workbench.gpus, self.workbench.host)
         if self._reader is None and not self._lost and self.workbench.runs:
@@ -109,7 +116,7 @@ class WatchScreen(WorkbenchScreen):
 
     def on_screen_resume(self) -> None:
         """Look at once; without a run asked for, at the newest."""
-        if not self.is_mounted:
+        if not self._usable:
             return
         self._lost = False
         runs = self.workbench.runs
@@ -148,7 +155,7 @@ class WatchScreen(WorkbenchScreen):
     @on(Followed)
     def _show(self, message: Followed) -> None:
         reader, reading = message.reader, message.reading
-        if reader is not self._reader:
+        if reader is not self._reader or not self._usable:
             return
         self._busy = None
         if reading is None:

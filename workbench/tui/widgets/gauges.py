@@ -85,7 +85,7 @@ class Gauges(Lines):
 
     def _memory_line(self, label: str, used: int | None, total: int | None, width: int) -> Content:
         if used is None or not total:
-            return Content.assemble((f"{label:<{_LABEL}}", _MUTED), f"{'–':>{width - _LABEL}}")
+            return Content.assemble((f"{label:<{_LABEL}}", _MUTED), "–".rjust(width - _LABEL))
         fraction = used / total
         text = f"{used / GIB:.1f} / {gib(total)}"
         style = "$error" if fraction > 0.97 else "$warning" if fraction > 0.9 else "$primary"

@@ -23,10 +23,7 @@ class Transcript(VerticalScroll):
     """The turns of one side, kept scrolled to the end until the user scrolls up."""
 
     DEFAULT_CSS = """
-    Transcript {
-        width: 1fr; height: 1fr; padding: 0 0 0 1; border-title-color: $foreground 90%;
-        scrollbar-size-vertical: 1; scrollbar-gutter: stable;
-    }
+    Transcript { width: 1fr; height: 1fr; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     /* An anchored container scrolls short content to the bottom: let there be none. */
     Transcript > #turns { height: auto; min-height: 100%; }
     Transcript > .empty { display: none; height: 1fr; }
