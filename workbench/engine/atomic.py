@@ -21,7 +21,7 @@ def write_atomic(path: Path, data: bytes, durable: bool = True) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     if durable:
-        fsync_directory(path.parent)
+        fsync_path(path.parent)
 
 
 def write_json(path: Path, document: object, durable: bool = True) -> None:
@@ -30,8 +30,8 @@ def write_json(path: Path, document: object, durable: bool = True) -> None:
     write_atomic(path, orjson.dumps(document, option=options), durable)
 
 
-def fsync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+def fsync_path(path: Path) -> None:
+    """Make a file's content, or the names in a directory, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -12,6 +12,8 @@ from workbench.tui.widgets.log_pane import LogTail
 class Reading:
     """What one look at the run found besides its follower's state."""
 
+    changed: bool
+    """Whether the run wrote events or samples, or its state changed, since the last look; True at the first."""
     log: tuple[str, ...]
     supervisor_phase: str
     predicted_peak: int | None
@@ -33,10 +35,11 @@ class RunReader:
         follower = self.follower
         if not follower.run.path.is_dir():
             raise FileNotFoundError(follower.run.path)
-        follower.refresh()
+        changed = follower.refresh() or self._first
         if self._first:
             self._first = False
             peak = memory_figures(follower)["estimated_peak"]
             self._predicted = peak if isinstance(peak, int) else None
         phase = "" if follower.ended else str(read_status(follower.run).get("phase", ""))
-        return Reading(self._log.read(), phase, self._predicted, follower.ended and follower.run.model.is_dir())
+        return Reading(changed, self._log.read(), phase, self._predicted,
+                       has_model=follower.ended and follower.run.model.is_dir())

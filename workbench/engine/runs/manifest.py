@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import xxhash
 
-from workbench.engine.atomic import fsync_directory, write_json
+from workbench.engine.atomic import fsync_path, write_json
 from workbench.engine.runs.store import read_json
 
 MANIFEST = "manifest.json"
@@ -27,12 +27,12 @@ def write_complete(directory: Path, fill: Callable[[Path], None], facts: dict[st
     files = {}
     for path in sorted(p for p in partial.rglob("*") if p.is_file()):
         files[str(path.relative_to(partial))] = {"size": path.stat().st_size, "xxh3_128": _digest(path)}
-        _fsync_file(path)
+        fsync_path(path)
     write_json(partial / MANIFEST, {**facts, "files": files})
     if directory.exists():
         shutil.rmtree(directory)
     os.rename(partial, directory)
-    fsync_directory(directory.parent)
+    fsync_path(directory.parent)
 
 
 def verify(directory: Path) -> str | None:
@@ -63,11 +63,3 @@ def _digest(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _fsync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

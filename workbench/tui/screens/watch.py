@@ -69,6 +69,7 @@ class WatchScreen(WorkbenchScreen):
         self._ticks = 0
         self._pending: dict[str, str] = {}
         self._stop_sent = False
+        self._offered: tuple[bool | None, bool | None] = (False, False)
         self._pane = _PANES[0]
 
     def compose_body(self) -> ComposeResult:
@@ -167,19 +168,27 @@ class WatchScreen(WorkbenchScreen):
         phase = "stopping" if self._stop_sent and reading.supervisor_phase == "running" else reading.supervisor_phase
         self.query_one(RunHeader).show(follower, reading.predicted_peak, phase)
         self.query_one(Notice).show(follower, reading.has_model)
-        self.query_one(MetricPanel).show(follower.state, follower.ended)
-        self.query_one(SamplesPane).show(follower.samples)
+        if reading.changed:
+            self.query_one(MetricPanel).show(follower.state, follower.ended)
+            self.query_one(SamplesPane).show(follower.samples)
         self.query_one(LogPane).show(reading.log, follower.state.alerts)
         for command in [id for id in self._pending if id in follower.state.acknowledged]:
             self.notify(sanitise(follower.state.acknowledged[command]), title=self._pending.pop(command), markup=False)
-        self.refresh_bindings()
+        self._offer_keys()
 
     def _lose(self, problem: str) -> None:
         self._reader = self._asked_for = None
         self._lost = True
         self.query_one("#empty", Static).update(f"{problem}\n\nPress 3 for the list of runs.")
         self.set_class(True, "-empty")
-        self.refresh_bindings()
+        self._offer_keys()
+
+    def _offer_keys(self) -> None:
+        # Refreshing builds the footer anew: only when another set of keys makes sense.
+        offered = self.check_action("chat", ()), self.check_action("stop", ())
+        if offered != self._offered:
+            self._offered = offered
+            self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys are offered only where they do something: commands while somebody is there to obey them."""

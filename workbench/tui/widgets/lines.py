@@ -8,6 +8,9 @@ from textual.widget import Widget
 FILLED, EMPTY = "━", "─"
 ASCII_FILLED, ASCII_EMPTY = "=", "-"
 
+# Moving the cursor and setting the colours anew costs about as many bytes as this many cells.
+_JOIN = 16
+
 
 class Lines(Widget):
     """A widget of whole lines; subclasses give `compose_lines` and call `redraw` when what they show has changed."""
@@ -23,14 +26,16 @@ class Lines(Widget):
         raise NotImplementedError
 
     def redraw(self) -> None:
-        """Repaint the lines that differ from the last ones; lay out anew when there are more or fewer."""
+        """Repaint the cells that differ from the last ones; lay out anew when there are more or fewer lines."""
         before, self._drawn = self._drawn, self._fresh_lines()
         if len(before) != len(self._drawn):
             self.refresh(layout=True)
             return
-        changed = [y for y, (old, new) in enumerate(zip(before, self._drawn, strict=True)) if not old.is_same(new)]
+        changed = [Region(start, y, end - start, 1)
+                   for y, (old, new) in enumerate(zip(before, self._drawn, strict=True))
+                   for start, end in changed_spans(old, new, self.content_size.width)]
         if changed:
-            self.refresh(*(Region(0, y, self.content_size.width, 1) for y in changed))
+            self.refresh(*changed)
 
     def render(self) -> RenderResult:
         """The lines for the width there is."""
@@ -45,6 +50,25 @@ class Lines(Widget):
     def ascii(self) -> bool:
         """Whether the terminal can show seven-bit characters only."""
         return bool(getattr(self.app, "ascii_only", False))
+
+
+def changed_spans(old: Content, new: Content, width: int) -> list[tuple[int, int]]:
+    """The cells [start, end) in which two lines of `width` cells differ, near ones joined."""
+    if old.is_same(new):
+        return []
+    styles = [[span.style for span in line.spans] for line in (old, new)]
+    wide = any(line.cell_length != len(line.plain) for line in (old, new))
+    if wide or styles[0] != styles[1]:
+        return [(0, width)]
+    spans: list[tuple[int, int]] = []
+    for cell, (before, after) in enumerate(zip(old.plain.ljust(width), new.plain.ljust(width), strict=True)):
+        if before == after:
+            continue
+        if spans and cell - spans[-1][1] < _JOIN:
+            spans[-1] = (spans[-1][0], cell + 1)
+        else:
+            spans.append((cell, cell + 1))
+    return spans
 
 
 def bar(fraction: float, width: int, style: str = "$primary", ascii: bool = False) -> Content:

@@ -41,6 +41,7 @@ class RunsTable(DataTable[Text]):
         self._ages: dict[str, str] = {}
         self._layout: list[Column] = []
         self._layout_width = -1
+        self._inks: dict[str, Style] = {}
 
     @property
     def chosen(self) -> RunSummary | None:
@@ -64,6 +65,7 @@ class RunsTable(DataTable[Text]):
 
     def _lay_out(self) -> None:
         self._layout_width = self.size.width
+        self._inks.clear()
         self._layout = self._columns_for(self.size.width)
         self.clear(columns=True)
         for column in self._layout:
@@ -130,6 +132,11 @@ class RunsTable(DataTable[Text]):
         return Text(sparkline(run.recent_losses, width, ascii=self._ascii), self._ink("primary"), no_wrap=True)
 
     def _ink(self, name: str) -> Style:
+        if name not in self._inks:
+            self._inks[name] = self._mix(name)
+        return self._inks[name]
+
+    def _mix(self, name: str) -> Style:
         """A colour of the theme, a shade of the foreground, or the colour of a state, for Rich."""
         variables = self.app.theme_variables
         shades = {"muted": 0.45, "faint": 0.75}
