@@ -82,6 +82,8 @@ class WorkbenchApp(SpanApp):
         self.call_from_thread(self._take_in, list_runs(), gpus, host)
 
     def _take_in(self, runs: list[RunSummary], gpus: list[Gpu], host: HostSnapshot) -> None:
+        if not self.is_running:
+            return
         self.runs, self.gpus, self.host = runs, gpus, host
         for bar in self.screen.query(TopBar):
             bar.machine = machine_line(gpus, host)

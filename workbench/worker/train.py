@@ -38,6 +38,8 @@ def main(run_id: str) -> int:
 def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     reporter.phase("loading libraries")
     # Here, not above: these take seconds, and the run is on screen meanwhile.
+    from transformers import PrinterCallback
+
     from workbench.engine.catalog.models import resolve_model
     from workbench.worker.callbacks.control import ControlCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
@@ -73,6 +75,8 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path),
                             [control, MetricsCallback(reporter, stopwatch), samples, checkpoints])
+    # It would print into the log what the journal holds better.
+    trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = trainer
     control.check_before_training()
     trainer.train()

@@ -44,7 +44,7 @@ class RunFollower:
                 self.samples.append(Sample(entry["step"], str(entry.get("prompt")), str(entry.get("text"))))
         self.corrupt = self._events.corrupt + self._samples.corrupt
         self.name = with_liveness(self.state.journal_state, supervised, heartbeat_age(self.run))
-        if self.name == "crashed" and not self.run.path.is_dir():
+        if not self.run.path.is_dir():
             raise FileNotFoundError(self.run.path)
         return changed or before != (self.name, self.corrupt, len(self.samples))
 
