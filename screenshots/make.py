@@ -70,7 +70,8 @@ async def talk(app: WorkbenchApp, pilot: Pilot[None]) -> None:
     session = app.chat_screen.session
     while session.phase != "ready":
         await pilot.pause(0.2)
-    await pilot.press("ctrl+b", *"What is QLoRA?", "enter")
+    keys = ({" ": "space", "?": "question_mark"}.get(char, char) for char in "What does the learning rate do?")
+    await pilot.press("ctrl+b", *keys, "enter")
     await pilot.pause(1)
     while session.active is not None:
         await pilot.pause(0.2)
