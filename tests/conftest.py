@@ -1,12 +1,16 @@
 """Fixtures for all tests: a home of its own for each, and the command line as a subprocess."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from workbench.engine.runs.liveness import ProcessIdentity
+from workbench.engine.runs.store import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -14,14 +18,22 @@ RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fresh WORKBENCH_HOME; nothing of the developer's own runs or model cache is seen."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A fresh WORKBENCH_HOME; nothing of the developer's own runs or model cache is seen.
+
+    Runs outlive what started them, also a test that failed: whatever still trains in it is ended afterwards.
+    """
     path = tmp_path / "home"
     monkeypatch.setenv("WORKBENCH_HOME", str(path))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return path
+    yield path
+    for status in path.glob("runs/*/status.json"):
+        for role in ("supervisor", "worker"):
+            identity = ProcessIdentity.from_json(read_json(status).get(role))
+            if identity is not None:
+                identity.signal(signal.SIGKILL)
 
 
 @pytest.fixture

@@ -37,17 +37,12 @@ def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
 
 @pytest.fixture
 def follower(workbench: RunCommand, tmp_path: Path) -> RunFollower:
-    """A run that trains; ended after the test whatever happens."""
+    """A run that trains."""
     recipe = tmp_path / "long.yaml"
     recipe.write_text(RECIPE)
     result = workbench("train", str(recipe), "--detach", "--json")
     assert result.returncode == 0, result.stderr
-    follower = RunFollower(RunDirectory(Path(json.loads(result.stdout)["directory"])))
-    yield follower
-    for role in ("supervisor", "worker"):
-        identity = ProcessIdentity.from_json(read_status(follower.run).get(role))
-        if identity is not None:
-            identity.signal(signal.SIGKILL)
+    return RunFollower(RunDirectory(Path(json.loads(result.stdout)["directory"])))
 
 
 def fresh(follower: RunFollower) -> RunFollower:
