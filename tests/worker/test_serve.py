@@ -140,7 +140,7 @@ def test_a_full_run_loads_its_base_when_asked(worker: Worker, tmp_path: Path) ->
     torch.manual_seed(0)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.add_(torch.randn_like(weight) * 0.02)
+            weight.add_(torch.randn_like(weight) * 0.1)
     write_complete(tmp_path / "model", lambda partial: model.save_pretrained(partial), {"step": 4})
     target = ChatTarget("full", "tiny-base", "tiny-base", model=tmp_path / "model", tuning="full",
                         verified_by_manifest=True)
