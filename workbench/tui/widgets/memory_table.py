@@ -80,7 +80,7 @@ class MemoryTable(Widget):
         for title, _, color, letter in _PARTS:
             name = _SHORT.get(title, title) if short else title
             pieces += [Content.styled(letter if self._ascii else "█", color),
-                       Content.styled(f" {name}{' ' if short else '   '}", "$foreground 55%")]
+                       Content.styled(f" {name}{' ' if short else '  '}", "$foreground 55%")]
         return Content.assemble(*pieces).truncate(width)
 
     def _devices(self, plan: Plan, width: int) -> list[Content]:

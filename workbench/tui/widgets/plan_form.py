@@ -48,7 +48,7 @@ FIELDS: tuple[FieldSpec, ...] = (
               more=True),
     FieldSpec("training.seed", "Seed", more=True),
     FieldSpec("training.logging_steps", "Log every", more=True),
-    FieldSpec("training.eval_steps", "Evaluate every", more=True),
+    FieldSpec("training.eval_steps", "Eval every", more=True),
     FieldSpec("training.save_steps", "Save every", more=True),
     FieldSpec("samples.every_steps", "Sample every", more=True),
 )
