@@ -9,7 +9,6 @@ import orjson
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.figures import age, count, gib, number
 from workbench.engine.planning import Plan
-from workbench.engine.recipe import Recipe
 from workbench.engine.runs.store import RunSummary
 from workbench.engine.text import one_line
 from workbench.engine.tuning import TUNINGS
@@ -89,8 +88,3 @@ def _work_line(plan: Plan) -> str:
     steps = f"{plan.steps:,} steps" if plan.steps is not None else "steps unknown until launch"
     tokens = f"about {count(plan.tokens)} tokens" if plan.tokens is not None else "tokens unknown until launch"
     return f"{rows} · {steps} of {plan.recipe.effective_batch_size} rows · {tokens}"
-
-
-def recipe_line(recipe: Recipe) -> str:
-    """A run in a few words."""
-    return f"{TUNINGS[recipe.tuning].title} on {recipe.model}, {recipe.objective}, data {recipe.dataset.path}"

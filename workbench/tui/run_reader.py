@@ -33,8 +33,6 @@ class RunReader:
     def read(self) -> Reading:
         """Take in what is new. Raises FileNotFoundError when the run was deleted, OSError when it cannot be read."""
         follower = self.follower
-        if not follower.run.path.is_dir():
-            raise FileNotFoundError(follower.run.path)
         changed = follower.refresh() or self._first
         if self._first:
             self._first = False

@@ -25,11 +25,6 @@ class Conversations:
     format: Format
     rows: tuple[tuple[Message, ...], ...]
 
-    @property
-    def characters(self) -> int:
-        """Characters of text in all rows."""
-        return sum(len(message["content"]) for row in self.rows for message in row)
-
 
 def detect_format(row: Row, where: str) -> Format:
     """The format of a dataset by its first row's columns. Raises DataError naming the columns found."""

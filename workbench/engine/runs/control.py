@@ -10,7 +10,7 @@ import orjson
 
 from workbench.engine.errors import RunError
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.journal import JournalReader, read_tail
+from workbench.engine.runs.journal import JournalReader, find_ending
 from workbench.engine.runs.liveness import lock_holder
 
 CommandName = Literal["stop", "save", "sample"]
@@ -27,8 +27,7 @@ class Command:
 
 def send_command(run: RunDirectory, name: CommandName) -> Command:
     """Append a command to the run's control file. Raises RunError when nobody is there to obey."""
-    ended = any(event.get("type") == "ended" for event in read_tail(run.events))
-    if ended or lock_holder(run.lock) is None:
+    if find_ending(run.events) is not None or lock_holder(run.lock) is None:
         raise RunError(f"{run.id} is not running, so it cannot {name}.", f"See its end: workbench show {run.id}")
     command = Command(secrets.token_hex(4), name)
     line = orjson.dumps({"id": command.id, "command": name, "time": round(time.time(), 3)}) + b"\n"

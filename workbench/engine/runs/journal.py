@@ -129,6 +129,11 @@ def read_tail(path: Path, size: int = 1 << 16) -> list[Event]:
     return events
 
 
+def find_ending(path: Path) -> Event | None:
+    """The newest `ended` event of a journal; None while there is none."""
+    return next((event for event in reversed(read_tail(path)) if event.get("type") == "ended"), None)
+
+
 def _last_seq(path: Path) -> int:
     return max((event["seq"] for event in read_tail(path) if isinstance(event.get("seq"), int)), default=-1)
 

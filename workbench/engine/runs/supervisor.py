@@ -14,7 +14,7 @@ from workbench.engine.atomic import write_json
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.runs.control import ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
-from workbench.engine.runs.journal import Journal, read_tail
+from workbench.engine.runs.journal import Journal, find_ending
 from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock
 from workbench.engine.runs.postmortem import explain_exit
 
@@ -35,7 +35,6 @@ class Supervisor:
         self._clock = clock
         self._control = ControlReader(run)
         self._phase = "starting"
-        self._worker: subprocess.Popen[bytes] | None = None
         self._worker_identity: ProcessIdentity | None = None
         self._stop_since: float | None = None
         self._progress = (0, 0)
@@ -47,7 +46,7 @@ class Supervisor:
         if lock is None:
             print(f"{self._run.id} already has a supervisor", file=sys.stderr)
             return 3
-        if any(event.get("type") == "ended" for event in read_tail(self._run.events)):
+        if find_ending(self._run.events) is not None:
             print(f"{self._run.id} has already ended", file=sys.stderr)
             return 3
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,7 +66,6 @@ class Supervisor:
         with self._run.log.open("ab") as log:
             worker = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                       start_new_session=True, cwd=self._run.path)
-        self._worker = worker
         self._worker_identity = ProcessIdentity.of(worker.pid)
         self._phase = "running"
         return worker
@@ -112,9 +110,9 @@ class Supervisor:
 
     def _record_end(self, returncode: int) -> str:
         """The outcome; written here only when the worker could not write it itself."""
-        for event in reversed(read_tail(self._run.events)):
-            if event.get("type") == "ended":
-                return str(event.get("outcome"))
+        written = find_ending(self._run.events)
+        if written is not None:
+            return str(written.get("outcome"))
         ending = explain_exit(returncode, _tail_text(self._run.log), stopping=self._stop_since is not None)
         self._journal("ended", **ending.to_event())
         return ending.outcome
