@@ -187,7 +187,8 @@ class ChatScreen(WorkbenchScreen):
             return ""
         if self.session.comparable and not self.session.comparing:
             assert self.session.target is not None
-            return f"Ask something.\n\nctrl+b: {self.session.target.base_title} answers too, side by side."
+            return (f"Ask something.\n\nctrl+b (in tmux: esc, then b): {self.session.target.base_title} answers too, "
+                    "side by side.")
         return "Ask something."
 
     def _show_state(self) -> None:
