@@ -126,6 +126,8 @@ class HardwareSettings(Section):
 
     use_cpu: bool = False
     """Train on the CPU even where there is a GPU."""
+    probe: bool = True
+    """Try the longest rows before the first step: measures the peak and fails at once where it does not fit."""
 
 
 class Recipe(Section):

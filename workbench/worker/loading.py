@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -64,6 +65,17 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
                          "Its safetensors files are incomplete: download or save the model again.")
     loaded: PreTrainedModel = model
     return loaded
+
+
+def keep_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking the 4-bit weights of a model that is to be trained on a CPU.
+
+    On a CPU with AVX512-BF16, `Linear4bit.forward` in evaluation mode turns its weights for good into a layout whose
+    product has no backward: after the first evaluation or sample, no gradient passes through a quantised layer.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _bitsandbytes(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:

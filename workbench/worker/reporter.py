@@ -34,6 +34,10 @@ class Reporter:
         self._journal.append("loaded", parameters=parameters, trainable_parameters=trainable_parameters,
                              total_steps=total_steps, device=device, dtype=dtype)
 
+    def probed(self, **fields: Any) -> None:
+        """What the memory probe measured; the fields of `worker.probe.Probe.to_event` and its seconds."""
+        self._journal.append("probed", **fields)
+
     def step(self, step: int, epoch: float | None, total_steps: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a training step, by their full names (`train/loss`)."""
         self._journal.append("step", step=step, epoch=epoch, total_steps=total_steps, metrics=dict(metrics))

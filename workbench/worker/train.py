@@ -47,8 +47,9 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
     from workbench.worker.data.conversations import load_conversations
-    from workbench.worker.loading import load_model, load_tokenizer, pick_device, pick_dtype
+    from workbench.worker.loading import keep_differentiable, load_model, load_tokenizer, pick_device, pick_dtype
     from workbench.worker.objectives.sft import build_trainer
+    from workbench.worker.probe import ProbeCallback
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     recipe = load_recipe(run.recipe)
@@ -60,6 +61,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
         reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
     stopwatch = Stopwatch()
     samples = SamplesCallback(recipe.samples, tokenizer, reporter, stopwatch, recipe.training.seed)
+    probe = ProbeCallback(recipe, tokenizer, reporter, stopwatch)
     checkpoints = CheckpointCallback(recipe, reporter, stopwatch)
     control = ControlCallback(reporter, sample=samples.ask, save=checkpoints.ask)
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop())
@@ -70,14 +72,16 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     reporter.phase(f"loading {source.name}")
     model = load_model(source, dtype=dtype, device=device, attn_implementation=recipe.training.attn_implementation,
                        quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+    keep_differentiable(model)
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path),
-                            [control, MetricsCallback(reporter, stopwatch), samples, checkpoints])
+                            [control, MetricsCallback(reporter, stopwatch),
+                             *([probe] if recipe.hardware.probe else []), samples, checkpoints])
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
-    checkpoints.trainer = trainer
+    checkpoints.trainer = probe.trainer = trainer
     control.check_before_training()
     trainer.train()
     reporter.phase("saving the model")

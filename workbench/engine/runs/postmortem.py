@@ -26,7 +26,7 @@ class Ending:
 FINISHED = Ending("finished")
 STOPPED = Ending("stopped", explanation="Stopped on request.")
 
-_LESS_MEMORY = ("Halve training.per_device_train_batch_size and double gradient_accumulation_steps, "
+LESS_MEMORY = ("Halve training.per_device_train_batch_size and double gradient_accumulation_steps, "
                 "shorten training.max_length, or use tuning: qlora.")
 
 
@@ -38,7 +38,7 @@ def explain_exit(returncode: int, log: str, stopping: bool) -> Ending:
             return Ending("stopped", explanation=f"Stopped: the worker did not answer and was ended by {name}.")
         if returncode == -signal.SIGKILL:
             return Ending("failed", "killed", "The worker was killed (SIGKILL), by the kernel for lack of memory or by "
-                          "somebody.", "See `dmesg` for an out-of-memory kill; " + _LESS_MEMORY)
+                          "somebody.", "See `dmesg` for an out-of-memory kill; " + LESS_MEMORY)
         return Ending("failed", "killed", f"The worker was ended by {name}.", "See the end of its log.")
     lines = [line for line in log.splitlines() if line.strip()]
     last = one_line(lines[-1], 200) if lines else "it left no message"
@@ -54,7 +54,7 @@ def explain_exception(kind: str, message: str) -> Ending:
     lowered = message.lower()
     if kind == "OutOfMemoryError" or "out of memory" in lowered or kind == "MemoryError" \
             or "can't allocate memory" in lowered:
-        return Ending("failed", "oom", f"Out of memory: {text or 'an allocation failed'}", _LESS_MEMORY)
+        return Ending("failed", "oom", f"Out of memory: {text or 'an allocation failed'}", LESS_MEMORY)
     if "no space left" in lowered or "disk quota" in lowered:
         return Ending("failed", "disk", f"The disk is full: {text}", "Free some space, then start the run again.")
     if kind == "NonFiniteLossError":

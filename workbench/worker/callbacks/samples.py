@@ -64,8 +64,14 @@ class SamplesCallback(TrainerCallback):
         self._reporter.samples(step, prompts, texts)
 
 
+def answer_first(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: SampleSettings) -> None:
+    """Answer the first batch of prompts at full length, for the memory it takes."""
+    answer(model, tokenizer, list(settings.prompts[:_BATCH]), max_new_tokens=settings.max_new_tokens,
+           min_new_tokens=settings.max_new_tokens, temperature=settings.temperature, seed=0)
+
+
 def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], *, max_new_tokens: int,
-           temperature: float, seed: int) -> list[str]:
+           temperature: float, seed: int, min_new_tokens: int = 0) -> list[str]:
     """One answer per prompt, generated as one left-padded batch; the training's random state is left as it was."""
     inputs = tokenizer.apply_chat_template(
         [[{"role": "user", "content": prompt}] for prompt in prompts], add_generation_prompt=True, return_dict=True,
@@ -74,7 +80,7 @@ def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), _evaluating(model):
         torch.manual_seed(seed)
         output = model.generate(**inputs, **sampling, max_new_tokens=max_new_tokens, use_cache=True,
-                                pad_token_id=tokenizer.pad_token_id)
+                                min_new_tokens=min_new_tokens or None, pad_token_id=tokenizer.pad_token_id)
     new_tokens = output[:, inputs["input_ids"].shape[1]:]
     return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
 
