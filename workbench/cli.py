@@ -91,6 +91,7 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
     from workbench import console
     from workbench.engine.runs.document import run_document
     from workbench.engine.runs.follow import ending_lines, step_line
+    from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
     from workbench.engine.runs.store import RunFollower
 
     follower = RunFollower(support.find(run))
@@ -99,6 +100,8 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
         console.print_json(run_document(follower))
         return
     print(f"{follower.run.id}: {follower.name}")
+    if line := peaks_line(memory_peaks(follower.state, estimated_peak(follower.run)), follower.state):
+        print(line)
     losses = follower.state.metrics.get("train/loss")
     if losses:
         print(step_line(follower, len(losses) - 1))

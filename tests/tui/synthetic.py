@@ -16,6 +16,7 @@ from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.runs.control import Command
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.postmortem import FINISHED, explain_exception
 from workbench.worker.reporter import Reporter
 
@@ -62,6 +63,16 @@ class SyntheticRun:
         self.reporter.loaded(parameters=9_000_000, trainable_parameters=150_000, total_steps=total_steps,
                              device="cpu", dtype="float32")
         self.log("loading the model", "\x1b[31mred\x1b[0m words", "  0%|    | 0/300\r 10%|#   | 30/300")
+        return self
+
+    def predict(self, estimate: float, rehearsed: float, probed: float, for_rows: float) -> "SyntheticRun":
+        """What is known of the peak on a GPU before the first step, in bytes; `for_rows` of 312 tokens."""
+        write_json(self.run.plan, {"plan": {"tuning": "lora", "tunings": {"lora": {"peak_bytes": round(estimate)}}}})
+        with Journal(self.run.events) as journal:
+            journal.append("rehearsed", peak_bytes=round(rehearsed))
+        self.reporter.probed(device="cuda", peak_allocated=round(probed), peak_reserved=round(probed * 1.1),
+                             peak_resident=None, by_phase={}, rows=8, tokens=312, rows_looked_at=None,
+                             estimated=round(for_rows), seconds=2.1)
         return self
 
     def steps(self, first: int, last: int, total_steps: int = 300, **more: float) -> "SyntheticRun":

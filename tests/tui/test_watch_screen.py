@@ -10,7 +10,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from tests.tui.synthetic import SyntheticRun, append_damage, one_gpu, supervised
+from tests.tui.synthetic import GIB, SyntheticRun, append_damage, one_gpu, supervised
 from tests.tui.test_runs_screen import SIZES, until
 from workbench.engine.errors import RunError
 from workbench.engine.runs.directory import RunDirectory
@@ -21,6 +21,7 @@ from workbench.tui.widgets.gauges import Gauges
 from workbench.tui.widgets.line_chart import LineChart
 from workbench.tui.widgets.log_pane import LogPane
 from workbench.tui.widgets.metric_panel import MetricPanel, metric_groups
+from workbench.tui.widgets.peak_memory import PeakMemory
 from workbench.tui.widgets.run_header import Figure, Notice, RunHeader, fitting, seconds_per_step
 from workbench.tui.widgets.samples_pane import SamplesPane
 
@@ -113,6 +114,31 @@ def test_where_room_is_short_the_least_figures_go_first() -> None:
     assert [figure.label for figure in fitting(wanted, 16)] == ["a", "b", "c"]
     assert [figure.label for figure in fitting(wanted, 15)] == ["b", "c"]
     assert fitting(wanted, 3) == []
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+async def test_predicted_and_measured_memory_stand_side_by_side(home: Path, size: tuple[int, int]) -> None:
+    live = SyntheticRun(home, "live").start().predict(12.3 * GIB, 12.1 * GIB, 4.4 * GIB, 4.3 * GIB)
+    live.steps(1, 60, **{"memory/peak_allocated": 4.2 * GIB, "memory/peak_reserved": 5.5 * GIB})
+    with supervised(live.run):
+        async with watching(live.run, size) as (app, pilot):
+            if size == (80, 24):
+                await pilot.press("tab", "tab")
+            shown = app.screen.query_one(PeakMemory)
+            await until(pilot, lambda: shown.region.height == 3)
+            labels, figures, remark = str(shown.render()).split("\n")
+            assert labels.split() == ["estimate", "rehearsal", "probe", "training"]
+            assert figures.replace("GiB reserved", "").split()[::2] == [
+                "12.3", "12.1", "4.4", "4.2", *(["5.5"] if size == (80, 24) else [])]
+            assert remark == "longest rows 312 tokens: est. 4.3 GiB"
+
+
+async def test_a_run_of_which_nothing_is_known_shows_no_empty_figures(home: Path) -> None:
+    run = SyntheticRun(home, "starting")
+    run.reporter.started()
+    with supervised(run.run):
+        async with watching(run.run) as (app, _):
+            assert not app.screen.query_one(PeakMemory).display
 
 
 async def test_before_the_first_step_the_phase_is_said(home: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_run_with_the_probe_is_the_run_without_it(tuning: str, tmp_path: Path)
     assert all(torch.equal(value, weights[name]) for name, value in plain_weights.items())
     fields = next(fields for name, fields in probed.events if name == "probed")
     assert list(fields["by_phase"]) == [TRAINING, STEP, EVALUATION, GENERATION]
-    assert fields["device"] == fields["device_name"] == "cpu"
+    assert fields["device"] == "cpu"
     assert (fields["peak_allocated"], fields["peak_reserved"], fields["estimated"]) == (None, None, None)
     assert fields["peak_resident"] == max(phase["resident"] for phase in fields["by_phase"].values()) > 100e6
     assert fields["rows"] == 2

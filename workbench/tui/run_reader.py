@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.document import memory_figures
+from workbench.engine.runs.peaks import MemoryPeaks, estimated_peak, memory_peaks
 from workbench.engine.runs.store import RunFollower, read_status
 from workbench.tui.widgets.log_pane import LogTail
 
@@ -16,8 +16,8 @@ class Reading:
     """Whether the run wrote events or samples, or its state changed, since the last look; True at the first."""
     log: tuple[str, ...]
     supervisor_phase: str
-    predicted_peak: int | None
-    """Bytes the estimate at launch gave; None when it gave none."""
+    peaks: MemoryPeaks
+    """Peak memory as predicted and as measured."""
     has_model: bool
 
 
@@ -27,7 +27,7 @@ class RunReader:
     def __init__(self, run: RunDirectory) -> None:
         self.follower = RunFollower(run)
         self._log = LogTail(run.log)
-        self._predicted: int | None = None
+        self._estimate: int | None = None
         self._first = True
 
     def read(self) -> Reading:
@@ -36,8 +36,7 @@ class RunReader:
         changed = follower.refresh() or self._first
         if self._first:
             self._first = False
-            peak = memory_figures(follower)["estimated_peak"]
-            self._predicted = peak if isinstance(peak, int) else None
+            self._estimate = estimated_peak(follower.run)
         phase = "" if follower.ended else str(read_status(follower.run).get("phase", ""))
-        return Reading(changed, self._log.read(), phase, self._predicted,
+        return Reading(changed, self._log.read(), phase, memory_peaks(follower.state, self._estimate),
                        has_model=follower.ended and follower.run.model.is_dir())

@@ -19,6 +19,11 @@ def pick_device(use_cpu: bool = False) -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """A GPU's name as its driver gives it; `cpu` for the CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """A recipe's `dtype` as torch's; `auto` is bfloat16 on a GPU that has it, float32 elsewhere."""
     if dtype != "auto":

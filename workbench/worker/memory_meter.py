@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,10 +66,8 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         return
-    try:
+    with suppress(OSError):  # not Linux, or not allowed: see _resident_peak
         _CLEAR_REFS.write_text("5")  # proc(5): resets the peak of the resident set
-    except OSError:
-        pass  # not Linux, or not allowed: see _resident_peak
 
 
 def release(device: torch.device) -> None:

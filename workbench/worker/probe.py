@@ -1,9 +1,9 @@
 """The probe: the worst case of a run, tried on the real device before the first step, and every trace of it removed."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ class Probe:
     """One probe of one trainer that is ready to train.
 
     The order is that of a run whose optimizer already has its state: a first micro-batch and step create it, then the
-    micro-batch is measured beside it, twice where gradients accumulate (the second has the first's gradients beside it).
+    micro-batch is measured beside it; where gradients accumulate twice, since the second has the first's beside it.
     """
 
     def __init__(self, trainer: Trainer, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -83,8 +83,9 @@ class Probe:
             release(self._device)
             self._train_and_evaluate(trainable)
         if changed := before.changed():
-            raise RunError(f"{self._recipe.training.optim} changed {changed} tensors in the memory probe, though its "
-                           "learning rate and its gradients were zero.", "Set hardware.probe: false for this optimizer.")
+            optim = self._recipe.training.optim
+            raise RunError(f"{optim} changed {changed} tensors in the memory probe, though its learning rate and its "
+                           "gradients were zero.", "Set hardware.probe: false for this optimizer.")
 
     def _train_and_evaluate(self, trainable: list[torch.nn.Parameter]) -> None:
         with self.meter.phase(TRAINING):
@@ -128,7 +129,7 @@ class Probe:
         trainer.prediction_step(trainer.model_wrapped, dict(held_out.batch), prediction_loss_only=True)
 
     @contextmanager
-    def _explaining_out_of_memory(self) -> Any:
+    def _explaining_out_of_memory(self) -> Iterator[None]:
         try:
             yield
         except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
@@ -144,7 +145,7 @@ class Probe:
         """The fields of the `probed` event: bytes by phase and over all, what was probed, and its own estimate."""
         peak = self.meter.peak
         return {
-            "device": self._device.type, "device_name": device_name(self._device),
+            "device": self._device.type,
             "peak_allocated": peak.allocated, "peak_reserved": peak.reserved, "peak_resident": peak.resident,
             "by_phase": {name: phase.to_json() for name, phase in self.meter.phases.items()},
             "rows": self._train.rows, "tokens": self._train.tokens, "rows_looked_at": self._train.looked_at,
@@ -167,8 +168,3 @@ def estimate_for(recipe: Recipe, model: PreTrainedModel, train: WorstCase, devic
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception is an allocation that failed, on a GPU or by the host's allocator."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def device_name(device: torch.device) -> str:
-    """A GPU's name as its driver gives it; `cpu` for the CPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -29,10 +29,10 @@ class Reporter:
         self._journal.append("phase", phase=phase)
 
     def loaded(self, *, parameters: int, trainable_parameters: int, total_steps: int, device: str,
-               dtype: str) -> None:
-        """Model and data are ready."""
+               dtype: str, device_name: str = "cpu") -> None:
+        """Model and data are ready; `device_name` is what the driver calls the GPU."""
         self._journal.append("loaded", parameters=parameters, trainable_parameters=trainable_parameters,
-                             total_steps=total_steps, device=device, dtype=dtype)
+                             total_steps=total_steps, device=device, dtype=dtype, device_name=device_name)
 
     def probed(self, **fields: Any) -> None:
         """What the memory probe measured; the fields of `worker.probe.Probe.to_event` and its seconds."""

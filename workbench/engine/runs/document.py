@@ -1,11 +1,13 @@
 """A run as one JSON document: what `workbench show --json` prints."""
 
+from dataclasses import asdict
 from typing import Any
 
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.recipe_file import load_recipe
+from workbench.engine.runs.peaks import estimated_peak, memory_peaks
 from workbench.engine.runs.state import metric_points
-from workbench.engine.runs.store import RunFollower, read_json
+from workbench.engine.runs.store import RunFollower
 
 
 def run_document(follower: RunFollower) -> dict[str, Any]:
@@ -27,19 +29,7 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
                         for c in state.checkpoints],
         "alerts": [{"step": a.step, "level": a.level, "message": a.message} for a in state.alerts],
         "resumed_from": state.resumed_from, "tokens_per_second": state.last("perf/tokens_per_second"),
-        "memory": memory_figures(follower),
+        "memory": asdict(memory_peaks(state, estimated_peak(run))),
         "trainable_parameters": state.trainable_parameters, "parameters": state.parameters, "device": state.device,
         "recipe": recipe, "started": state.started, "ended": state.ended, "damaged_lines": follower.corrupt,
-    }
-
-
-def memory_figures(follower: RunFollower) -> dict[str, Any]:
-    """Predicted and measured peaks, in bytes; None where not known. On a CPU what is measured is resident memory."""
-    plan = read_json(follower.run.plan).get("plan") or {}
-    estimate = (plan.get("tunings") or {}).get(plan.get("tuning")) or {}
-    return {
-        "estimated_peak": estimate.get("peak_bytes"), "rehearsed_peak": None,
-        "measured_allocated": follower.state.last("memory/peak_allocated"),
-        "measured_reserved": follower.state.last("memory/peak_reserved"),
-        "resident": follower.state.last("memory/resident"),
     }

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,17 +23,20 @@ _START_SECONDS = 20.0
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
 
-def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None) -> RunDirectory:
+def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None,
+           rehearsal: Mapping[str, Any] | None = None) -> RunDirectory:
     """Start a run that outlives this process, and return once its supervisor is in charge.
 
-    `base_dir` is where the recipe's relative paths start. Raises InputError or RunError.
+    `base_dir` is where the recipe's relative paths start; `rehearsal` is what a rehearsal of this very recipe found,
+    at least its `peak_bytes`. Raises InputError or RunError.
     """
     if plan.problems:
         raise InputError(plan.problems[0].message, plan.problems[0].hint)
     resolved = resolve_recipe(recipe, base_dir)
     run = create_run_directory(resolved.name)
     write_atomic(run.recipe, recipe_to_yaml(resolved, full=True).encode())
-    write_json(run.plan, {"plan": plan.to_json(), "versions": library_versions(),
+    write_json(run.plan, {"plan": plan.to_json(), "recipe": resolved.model_dump(mode="json"),
+                          "rehearsal": dict(rehearsal) if rehearsal else None, "versions": library_versions(),
                           "dataset_fingerprint": plan.dataset_fingerprint})
     start_supervisor(run)
     return run

@@ -39,6 +39,22 @@ class Alert:
     message: str
 
 
+@dataclass(frozen=True)
+class ProbedMemory:
+    """What the probe measured before the first step, in bytes; None for what its device does not count.
+
+    `tokens` is the padded length of its longest rows, `estimated` the closed form's answer for that very batch.
+    """
+
+    allocated: int | None
+    reserved: int | None
+    resident: int | None
+    rows: int
+    tokens: int
+    estimated: int | None
+    seconds: float
+
+
 @dataclass
 class RunState:
     """What the events say so far. Mutable working state of the fold: `apply` each event, in order."""
@@ -59,6 +75,11 @@ class RunState:
     parameters: int | None = None
     trainable_parameters: int | None = None
     device: str | None = None
+    device_name: str | None = None
+    """A GPU's name as its driver gives it; `cpu` for the CPU."""
+    rehearsed_peak: int | None = None
+    """Bytes that a rehearsal before the launch traced."""
+    probed: ProbedMemory | None = None
     resumed_from: int | None = None
     metrics: dict[str, MetricSeries] = field(default_factory=dict)
     checkpoints: list[CheckpointInfo] = field(default_factory=list)
@@ -103,6 +124,16 @@ class RunState:
         self.trainable_parameters = int(event["trainable_parameters"])
         self.total_steps = int(event["total_steps"])
         self.device = str(event["device"])
+        self.device_name = event.get("device_name")
+
+    def _on_rehearsed(self, event: Event) -> None:
+        self.rehearsed_peak = int(event["peak_bytes"])
+
+    def _on_probed(self, event: Event) -> None:
+        self.probed = ProbedMemory(
+            allocated=_whole(event.get("peak_allocated")), reserved=_whole(event.get("peak_reserved")),
+            resident=_whole(event.get("peak_resident")), rows=int(event["rows"]), tokens=int(event["tokens"]),
+            estimated=_whole(event.get("estimated")), seconds=float(event["seconds"]))
 
     def _on_step(self, event: Event) -> None:
         self.phase = ""
@@ -159,6 +190,11 @@ class RunState:
         """The newest value of a metric."""
         series = self.metrics.get(name)
         return series.last if series else None
+
+
+def _whole(value: object) -> int | None:
+    number = decode_number(value)
+    return None if number is None else int(number)
 
 
 def with_liveness(journal_state: StateName, supervised: bool, heartbeat_age: float | None) -> StateName:

@@ -17,6 +17,7 @@ from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.journal import Journal, find_ending
 from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock
 from workbench.engine.runs.postmortem import explain_exit
+from workbench.engine.runs.store import read_json
 
 TICK_SECONDS = 0.25
 HEARTBEAT_SECONDS = 1.0
@@ -53,6 +54,8 @@ class Supervisor:
             signal.signal(number, lambda *_: self._ask_to_stop())
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         self._journal("queued")
+        if rehearsal := read_json(self._run.plan).get("rehearsal"):
+            self._journal("rehearsed", **rehearsal)
         worker = self._start_worker()
         while worker.poll() is None:
             self._tick(worker)

@@ -19,6 +19,7 @@ from workbench.tui.screens.confirm import ConfirmScreen
 from workbench.tui.widgets.gauges import Gauges
 from workbench.tui.widgets.log_pane import LogPane
 from workbench.tui.widgets.metric_panel import MetricPanel
+from workbench.tui.widgets.peak_memory import PeakMemory
 from workbench.tui.widgets.run_header import Notice, RunHeader
 from workbench.tui.widgets.samples_pane import SamplesPane
 
@@ -81,9 +82,10 @@ class WatchScreen(WorkbenchScreen):
             with Container(id="body"):
                 yield MetricPanel(classes="panel")
                 with Vertical(id="side"):
-                    gauges = Gauges(classes="panel")
-                    gauges.border_title = "Machine"
-                    yield gauges
+                    with Vertical(id="machine", classes="panel") as machine:
+                        machine.border_title = "Machine"
+                        yield PeakMemory()
+                        yield Gauges()
                     yield SamplesPane(classes="panel")
                 yield LogPane(classes="panel")
 
@@ -166,7 +168,9 @@ class WatchScreen(WorkbenchScreen):
         self.set_class(False, "-empty")
         # The supervisor says so too, within a second.
         phase = "stopping" if self._stop_sent and reading.supervisor_phase == "running" else reading.supervisor_phase
-        self.query_one(RunHeader).show(follower, reading.predicted_peak, phase)
+        predicted = reading.peaks.estimated_probe or reading.peaks.estimated_peak
+        self.query_one(RunHeader).show(follower, predicted, phase)
+        self.query_one(PeakMemory).show(follower.state, reading.peaks)
         self.query_one(Notice).show(follower, reading.has_model)
         if reading.changed:
             self.query_one(MetricPanel).show(follower.state, follower.ended)

@@ -60,6 +60,8 @@ def changed_spans(old: Content, new: Content, width: int) -> list[tuple[int, int
     wide = any(line.cell_length != len(line.plain) for line in (old, new))
     if wide or styles[0] != styles[1]:
         return [(0, width)]
+    # What was drawn for another width is longer or shorter.
+    width = max(width, len(old.plain), len(new.plain))
     spans: list[tuple[int, int]] = []
     for cell, (before, after) in enumerate(zip(old.plain.ljust(width), new.plain.ljust(width), strict=True)):
         if before == after:

@@ -9,6 +9,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workbench.worker.callbacks.stopwatch import Stopwatch
+from workbench.worker.loading import device_name
 from workbench.worker.reporter import Reporter
 
 
@@ -31,7 +32,8 @@ class MetricsCallback(TrainerCallback):
         assert model is not None
         parameters, trainable = count_parameters(model)
         self._reporter.loaded(parameters=parameters, trainable_parameters=trainable, total_steps=state.max_steps,
-                              device=str(model.device), dtype=str(model.dtype).removeprefix("torch."))
+                              device=str(model.device), dtype=str(model.dtype).removeprefix("torch."),
+                              device_name=device_name(model.device))
         self._reporter.phase("first step")
         self._since = self._stopwatch.seconds
 
