@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from workbench.engine.errors import WorkbenchError
-from workbench.engine.figures import age, count, gib, number
+from workbench.engine.figures import age, count, duration, gib, number
 from workbench.engine.planning import Plan
 from workbench.engine.runs.store import RunSummary
 from workbench.engine.text import one_line
@@ -54,7 +54,7 @@ def plan_text(plan: Plan) -> str:
              f"({parameters})", ""]
     if plan.comparison is not None:
         lines += [_memory_table(plan), ""]
-    lines += [_work_line(plan)]
+    lines += [_work_line(plan), _pace_line(plan)]
     lines += [f"warning: {warning}" for warning in plan.warnings]
     for problem in plan.problems:
         lines.append(f"problem: {problem.message}" + (f" {problem.hint}" if problem.hint else ""))
@@ -88,3 +88,10 @@ def _work_line(plan: Plan) -> str:
     steps = f"{plan.steps:,} steps" if plan.steps is not None else "steps unknown until launch"
     tokens = f"about {count(plan.tokens)} tokens" if plan.tokens is not None else "tokens unknown until launch"
     return f"{rows} · {steps} of {plan.recipe.effective_batch_size} rows · {tokens}"
+
+
+def _pace_line(plan: Plan) -> str:
+    like = plan.throughput
+    if like is None:
+        return "time unknown until a run like this one was measured here"
+    return f"about {duration(plan.seconds)} at {count(like.tokens_per_second)} tokens/s, as {like.run_id} measured"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
+from workbench.engine.memory.calibration import Throughput, calibrated, throughput, training_seconds
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings
 from workbench.engine.memory.estimate import estimate_memory
 from workbench.engine.recipe import Recipe
+from workbench.engine.runs.history import History, read_history
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,10 @@ class Plan:
     warnings: tuple[str, ...]
     problems: tuple[PlanProblem, ...]
     dataset_fingerprint: str | None = None
+    throughput: Throughput | None = None
+    """What a like run of this home measured; None until there is one."""
+    seconds: float | None = None
+    """Training time at that pace, samples and evaluations left out."""
 
     def to_json(self) -> dict[str, Any]:
         """As `workbench plan --json` shows it."""
@@ -58,6 +64,8 @@ class Plan:
             "objective": self.recipe.objective, "tuning": self.recipe.tuning,
             "gpus": [{"name": gpu.name, "total": gpu.total_bytes, "free": gpu.free_bytes} for gpu in self.gpus],
             "tunings": tunings, "rows": self.rows, "steps": self.steps, "tokens": self.tokens,
+            "tokens_per_second": self.throughput.tokens_per_second if self.throughput else None,
+            "seconds": self.seconds, "measured_in": self.throughput.run_id if self.throughput else None,
             "warnings": list(self.warnings),
             "problems": [asdict(problem) for problem in self.problems],
         }
@@ -83,7 +91,24 @@ def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
 
 
 def make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
-    """Plan a recipe. Never raises for what the user can mend: that is in `problems`. Reads the dataset's file."""
+    """Plan a recipe. Never raises for what the user can mend: that is in `problems`. Reads the dataset's file, and
+    what past runs of this home measured."""
+    return _informed(_make_plan(recipe, base_dir, gpus, host), read_history())
+
+
+def _informed(plan: Plan, history: History) -> Plan:
+    """The plan with this machine's bands, and with its pace where a like run was measured."""
+    recipe, like, seconds = plan.recipe, None, None
+    if plan.architecture is not None:
+        device = plan.gpus[0].name if plan.gpus and not recipe.hardware.use_cpu else "cpu"
+        like = throughput(history, recipe, plan.architecture.parameters, plan.dataset_fingerprint, device)
+    if like is not None:
+        seconds = training_seconds(like, recipe, plan.steps, plan.tokens)
+    comparison = plan.comparison and calibrated(plan.comparison, history, plan.gpus)
+    return replace(plan, comparison=comparison, throughput=like, seconds=seconds)
+
+
+def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
     problems: list[PlanProblem] = []
     warnings: list[str] = []
     model, architecture = _model(recipe, base_dir, problems, warnings)

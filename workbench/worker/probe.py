@@ -1,5 +1,6 @@
 """The probe: the worst case of a run, tried on the real device before the first step, and every trace of it removed."""
 
+import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ class Probe:
         trainer = self._trainer
         # The training loop counts these for each step; a trainer that has not begun does not have them.
         trainer.current_gradient_accumulation_steps = self._recipe.training.gradient_accumulation_steps
-        (batch,), items = trainer.get_batch_samples(iter([dict(self._train.batch)]), 1, self._device)
+        (batch,), items = trainer.get_batch_samples(iter([copy.copy(self._train.batch)]), 1, self._device)
         trainer.training_step(trainer.model_wrapped, batch, items)
 
     def _step(self, optimizer: torch.optim.Optimizer, trainable: list[torch.nn.Parameter]) -> None:
@@ -126,7 +127,7 @@ class Probe:
         trainer = self._trainer
         held_out = worst_case(trainer.get_eval_dataloader(), self._recipe.training.per_device_eval_batch_size)
         trainer.model_wrapped.eval()
-        trainer.prediction_step(trainer.model_wrapped, dict(held_out.batch), prediction_loss_only=True)
+        trainer.prediction_step(trainer.model_wrapped, held_out.batch, prediction_loss_only=True)
 
     @contextmanager
     def _explaining_out_of_memory(self) -> Iterator[None]:
@@ -158,7 +159,7 @@ def estimate_for(recipe: Recipe, model: PreTrainedModel, train: WorstCase, devic
     than `max_length`, and only like can be held against like. None where it has no answer, and on a CPU."""
     if device.type != "cuda" or not train.tokens:
         return None
-    case = replace(memory_case(recipe), max_length=train.tokens)
+    case = replace(memory_case(recipe), max_length=train.tokens, per_device_train_batch_size=train.rows)
     try:
         return estimate_memory(architecture_from_config(model.config.to_dict()), case).peak_bytes
     except InputError:

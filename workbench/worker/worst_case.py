@@ -1,5 +1,6 @@
 """The worst case a data loader can give: a batch of its longest rows, collated as the trainer collates them."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import nlargest
@@ -17,12 +18,12 @@ _CHUNK = 8192
 
 @dataclass(frozen=True)
 class WorstCase:
-    """A collated batch on the CPU, its token matrix's shape, and how many rows were looked at (None: all)."""
+    """A collated batch on the CPU, the dataset's rows in it, and how many rows were looked at (None: all)."""
 
-    batch: dict[str, Any]
+    batch: Any
     rows: int
     tokens: int
-    """Tokens a row has after padding; with padding-free batches, tokens in the one long row."""
+    """Tokens a row has after padding, or on average where rows are joined instead; 0 where it holds no token ids."""
     looked_at: int | None
 
 
@@ -41,9 +42,8 @@ def worst_case(loader: DataLoader, fallback_batch_size: int) -> WorstCase:
     if not rows:
         raise ValueError("The dataset has no rows.")
     assert loader.collate_fn is not None
-    batch: dict[str, Any] = loader.collate_fn(rows)
-    shape = _token_shape(batch)
-    return WorstCase(batch, *shape, looked_at)
+    batch = loader.collate_fn(rows)
+    return WorstCase(batch, len(rows), _tokens(batch, len(rows)), looked_at)
 
 
 def _longest_indices(dataset: Dataset, size: int) -> list[int]:
@@ -81,11 +81,11 @@ def _total(lengths: Mapping[str, int]) -> int:
     return prompt + max(answers, default=0)
 
 
-def _token_shape(batch: Mapping[str, Any]) -> tuple[int, int]:
-    """(rows, tokens a row) of the widest matrix of token ids."""
-    matrices = [value for name, value in batch.items()
-                if name.endswith("input_ids") and isinstance(value, torch.Tensor) and value.dim() == 2]
+def _tokens(batch: Any, rows: int) -> int:
+    matrices = [value for name, value in batch.items() if name.endswith("input_ids") and isinstance(value, torch.Tensor)
+                and value.dim() == 2] if isinstance(batch, Mapping) else []
     if not matrices:
-        return len(next(iter(batch.values()))) if isinstance(batch, Mapping) and batch else 0, 0
+        return 0
     widest = max(matrices, key=torch.numel)
-    return widest.shape[0], widest.shape[1]
+    joined = widest.shape[0] == 1 and rows > 1
+    return math.ceil(widest.shape[1] / rows) if joined else int(widest.shape[1])

@@ -118,8 +118,13 @@ def read_tail(path: Path, size: int = 1 << 16) -> list[Event]:
     except FileNotFoundError:
         return []
     lines = data.split(b"\n")[:-1]
+    return _parse_lines(lines if end <= size else lines[1:])
+
+
+def _parse_lines(lines: list[bytes]) -> list[Event]:
+    """The events among some lines."""
     events = []
-    for line in lines if end <= size else lines[1:]:
+    for line in lines:
         try:
             event = orjson.loads(line)
         except orjson.JSONDecodeError:
@@ -127,6 +132,19 @@ def read_tail(path: Path, size: int = 1 << 16) -> list[Event]:
         if isinstance(event, dict):
             events.append(event)
     return events
+
+
+def read_ends(path: Path, head: int = 1 << 15, tail: int = 1 << 16) -> list[Event]:
+    """The complete events in the first `head` and the last `tail` bytes of a journal: how a run began and how it is."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return []
+    if size <= head + tail:
+        return read_tail(path, head + tail)
+    with path.open("rb") as file:
+        lines = file.read(head).split(b"\n")[:-1]
+    return [*_parse_lines(lines), *read_tail(path, tail)]
 
 
 def find_ending(path: Path) -> Event | None:
