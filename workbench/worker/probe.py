@@ -67,14 +67,16 @@ class Probe:
     micro-batch is measured beside it; where gradients accumulate twice, since the second has the first's beside it.
     """
 
-    def __init__(self, trainer: Trainer, recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, trainer: Trainer, recipe: Recipe, tokenizer: PreTrainedTokenizerBase,
+                 train: WorstCase | None = None) -> None:
+        """`train` is the batch to try; by default the longest rows of the trainer's own dataset."""
         self._trainer = trainer
         self._recipe = recipe
         self._tokenizer = tokenizer
         self._device = trainer.args.device
         self.meter = MemoryMeter(self._device)
-        loader = trainer.callback_handler.train_dataloader or trainer.get_train_dataloader()
-        self._train = worst_case(loader, recipe.training.per_device_train_batch_size)
+        self._train = train or worst_case(trainer.callback_handler.train_dataloader or trainer.get_train_dataloader(),
+                                          recipe.training.per_device_train_batch_size)
 
     def run(self) -> None:
         """Measure every phase. Raises ProbeOutOfMemoryError, and RunError when the optimizer moved the weights."""
