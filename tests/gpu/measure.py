@@ -10,6 +10,7 @@ tests/gpu/measured_<gpu>_<date>.json as they come: commit that file, and the est
 """
 
 import argparse
+import importlib
 import importlib.util
 import logging
 import os
@@ -114,7 +115,8 @@ def _rehearse(rows: list[dict[str, Any]], deadline: float) -> None:
     if importlib.util.find_spec("workbench.engine.rehearsal") is None:
         return
     from workbench.engine.recipe import Recipe
-    from workbench.engine.rehearsal import rehearse
+
+    rehearse = importlib.import_module("workbench.engine.rehearsal").rehearse
 
     def one(row: dict[str, Any]) -> None:
         if row["error"] is not None or time.monotonic() > deadline:

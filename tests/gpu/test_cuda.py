@@ -1,4 +1,4 @@
-"""This machine's GPU against estimate and rehearsal: `pytest tests/gpu`; what it measures, `tests/gpu/measure.py` says."""
+"""This machine's GPU against estimate and rehearsal. What is measured and how: `tests/gpu/measure.py`."""
 
 from statistics import median
 
