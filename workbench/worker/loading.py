@@ -37,6 +37,17 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
+def keep_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from repacking the 4-bit weights of a model that is to be trained on a CPU.
+
+    On a CPU with AVX512-BF16, `Linear4bit.forward` in evaluation mode turns its weights for good into a layout whose
+    product has no backward: after the first evaluation or sample, no gradient passes through a quantised layer.
+    """
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
 def load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
     """The model's tokenizer, ready for training and generation, and whether its chat template is its own.
 
@@ -70,17 +81,6 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
                          "Its safetensors files are incomplete: download or save the model again.")
     loaded: PreTrainedModel = model
     return loaded
-
-
-def keep_differentiable(model: PreTrainedModel) -> None:
-    """Keep bitsandbytes from repacking the 4-bit weights of a model that is to be trained on a CPU.
-
-    On a CPU with AVX512-BF16, `Linear4bit.forward` in evaluation mode turns its weights for good into a layout whose
-    product has no backward: after the first evaluation or sample, no gradient passes through a quantised layer.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def _bitsandbytes(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
