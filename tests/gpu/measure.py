@@ -15,6 +15,7 @@ import importlib.util
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     """Measure, print the table, write the rows; the document that was written."""
     options = _options(arguments)
     # Models are written to memory where there is such a file system: their files are read back at once.
-    shared = "/dev/shm" if options.device == "cuda" and os.access("/dev/shm", os.W_OK) else None
+    shared = "/dev/shm" if options.device == "cuda" and _has_room("/dev/shm") else None
     with tempfile.TemporaryDirectory(dir=shared, prefix="workbench-gpu-") as folder:
         os.environ |= {"WORKBENCH_HOME": str(Path(folder) / "home"), "HF_HUB_OFFLINE": "1",
                        "TOKENIZERS_PARALLELISM": "false"}
@@ -40,6 +41,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             return _measure(options, Path(folder))
         finally:
             logging.disable(logging.NOTSET)
+
+
+def _has_room(folder: str) -> bool:
+    """Whether the largest model that is measured can be written there; containers often have 64 MiB."""
+    return os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 40 * 1024**3
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:

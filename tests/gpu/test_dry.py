@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
-from tests.gpu.cases import buildable, config_of, cpu_cases, cuda_cases
+from tests.gpu.cases import TINY, Case, buildable, config_of, cpu_cases, cuda_cases
 from tests.gpu.measure import main, off_by
+from tests.gpu.training import measure
 from workbench.engine.catalog.architecture import architecture_from_config
 
 
@@ -18,6 +21,16 @@ def test_every_case_names_a_model_that_is_known_and_no_case_is_there_twice() -> 
         assert architecture_from_config(config).num_hidden_layers == config["num_hidden_layers"]
         assert case.layers in (None, config["num_hidden_layers"])
     assert {case.objective for case in cases} == {case.objective for case in cpu_cases()} == set(buildable())
+
+
+def test_models_are_built_as_their_configurations_say() -> None:
+    built = set()
+    for case in cuda_cases():
+        if (case.model, case.layers) not in built:
+            built.add((case.model, case.layers))
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config_of(case)))
+            assert sum(p.numel() for p in model.parameters()) == architecture_from_config(config_of(case)).parameters
 
 
 @pytest.mark.slow
@@ -38,11 +51,6 @@ def test_the_script_measures_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "resident" in capsys.readouterr().out
 
 
-def test_a_case_that_fails_says_so_and_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    from tests.gpu.cases import TINY, Case
-    from tests.gpu.training import measure
-
+def test_a_case_that_fails_says_so_and_ends_no_other(tmp_path: Path) -> None:
     row = measure(Case(TINY, "lora", training={"optim": "no_such_optimizer"}), tmp_path, torch.device("cpu"))
     assert "no_such_optimizer" in row["error"]

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import json
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -40,10 +41,13 @@ from workbench.worker.worst_case import WorstCase
 
 
 def write_model(case: Case, folder: Path, device: torch.device) -> Path:
-    """The case's model with random weights and the built-in tokenizer, as a folder; one that is there is kept."""
+    """The case's model with random weights and the built-in tokenizer, as a folder. The weights of one model at a time
+    are kept, and the configurations of all."""
     path = folder / f"{case.model.rsplit('/', 1)[-1]}-{case.layers or 'whole'}"
-    if (path / "config.json").exists():
+    if any(path.glob("*.safetensors")):
         return path
+    for old in folder.glob("*/*.safetensors"):
+        old.unlink()
     tokenizer, _ = load_tokenizer(resolve_model("tiny-base"))
     config = AutoConfig.for_model(**config_of(case))
     config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
@@ -119,6 +123,7 @@ def by_worker(recipe: Recipe) -> dict[str, Any]:
     phases = next(event for event in map(json.loads, run.events.read_text().splitlines())
                   if event["type"] == "probed")
     rates = state.metrics["perf/tokens_per_second"].values
+    shutil.rmtree(run.path)
     return {"way": "worker", "parameters": state.parameters, "trainable_parameters": state.trainable_parameters,
             **_peaks(phases["by_phase"], phases["rows"], phases["tokens"]), "probe_seconds": phases["seconds"],
             "trained_allocated": state.last("memory/peak_allocated"),

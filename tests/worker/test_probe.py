@@ -3,29 +3,30 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from bitsandbytes.nn import Linear4bit
-from datasets import Dataset
-from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import is_optimizer_factory
 
 from tests.conftest import ROOT, RunCommand
+from workbench.engine.catalog.architecture import architecture_from_config
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.errors import RunError
+from workbench.engine.memory.estimate import estimate_memory
+from workbench.engine.planning import memory_case
 from workbench.engine.recipe import Recipe
 from workbench.worker.callbacks.stopwatch import Stopwatch
 from workbench.worker.data.conversations import load_conversations
 from workbench.worker.loading import keep_differentiable, load_model, load_tokenizer
-from workbench.worker.memory_meter import MemoryMeter, release
 from workbench.worker.objectives.sft import build_trainer
-from workbench.worker.probe import EVALUATION, GENERATION, STEP, TRAINING, Probe, ProbeCallback
-from workbench.worker.undisturbed import Fingerprints, still_optimizer, undisturbed
-from workbench.worker.worst_case import worst_case
+from workbench.worker.probe import EVALUATION, GENERATION, STEP, TRAINING, Probe, ProbeCallback, estimate_for
+from workbench.worker.undisturbed import still_optimizer, undisturbed
+from workbench.worker.worst_case import WorstCase
 
 CPU = torch.device("cpu")
 
@@ -154,6 +155,32 @@ def test_what_a_resumed_optimizer_knows_is_kept(tmp_path: Path) -> None:
     assert all(parameter.grad is None for parameter in trainer.model.parameters())
 
 
+def test_beside_the_optimizer_state_it_leaves_no_trace_either(tmp_path: Path) -> None:
+    """The way a GPU takes: the micro-batch again, twice where gradients accumulate."""
+    trainer, tokenizer = trainer_of(recipe("full"), tmp_path, [])
+    trainer.create_optimizer_and_scheduler(2)
+    before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
+    losses, training_step = [], trainer.training_step
+    trainer.training_step = lambda *arguments: losses.append(training_step(*arguments)) or losses[-1]
+    Probe(trainer, recipe("full"), tokenizer, beside_state=True).run()
+    assert len(losses) == 3
+    # There is no dropout in full tuning: the same weights give the same loss each time.
+    assert losses[0] == losses[1] == losses[2]
+    assert all(torch.equal(old, new) for old, new in zip(before, trainer.model.parameters(), strict=True))
+    assert not trainer.optimizer.state
+
+
+def test_the_estimate_is_held_against_the_batch_that_was_probed(tmp_path: Path) -> None:
+    chosen = recipe()
+    trainer, _ = trainer_of(chosen, tmp_path, [])
+    probed = WorstCase({}, rows=3, tokens=40, looked_at=None)
+    expected = estimate_memory(architecture_from_config(resolve_model("tiny-base").config), replace(
+        memory_case(chosen), max_length=40, per_device_train_batch_size=3)).peak_bytes
+    assert estimate_for(chosen, trainer.model, probed, torch.device("cuda")) == expected
+    assert estimate_for(chosen, trainer.model, probed, CPU) is None
+    assert estimate_for(chosen, trainer.model, WorstCase([], 3, 0, None), torch.device("cuda")) is None
+
+
 def test_everything_besides_the_weights_is_given_back(tmp_path: Path) -> None:
     trainer, _ = trainer_of(recipe(), tmp_path, [])
     rotary = next(module for module in trainer.model.modules() if hasattr(module, "inv_freq"))
@@ -209,55 +236,6 @@ def test_an_evaluation_leaves_a_quantised_model_its_gradients() -> None:
     with torch.inference_mode():
         model.eval()(input_ids=tokens)
     assert torch.equal(gradient(), before)
-
-
-def test_the_longest_rows_make_the_worst_case() -> None:
-    rows = Dataset.from_dict({"input_ids": [[1] * n for n in (3, 9, 2, 7, 8)], "labels": [[1]] * 5})
-
-    def collate(chosen: list[dict[str, Any]]) -> dict[str, Any]:
-        width = max(len(row["input_ids"]) for row in chosen)
-        return {"input_ids": torch.tensor([row["input_ids"] + [0] * (width - len(row["input_ids"]))
-                                           for row in chosen])}
-
-    found = worst_case(DataLoader(rows, batch_size=2, collate_fn=collate, shuffle=True), 1)
-    assert (found.rows, found.tokens, found.looked_at) == (2, 9, None)
-    assert found.batch["input_ids"].ne(0).sum().item() == 9 + 8
-    few = worst_case(DataLoader(rows, batch_size=8, collate_fn=collate), 1)
-    assert (few.rows, few.tokens) == (5, 9)
-    stream = worst_case(DataLoader(rows.to_iterable_dataset(), batch_size=2, collate_fn=collate), 1)
-    assert (stream.rows, stream.tokens) == (2, 9)
-    assert stream.looked_at is not None
-
-
-def test_of_a_pair_the_longer_answer_after_the_prompt_counts() -> None:
-    pairs = Dataset.from_dict({"prompt_ids": [[1] * 5, [1], [1]], "chosen_ids": [[1] * 2, [1] * 6, [1] * 5],
-                               "rejected_ids": [[1] * 2, [1], [1] * 5]})
-    found = worst_case(DataLoader(pairs, batch_size=1, collate_fn=lambda rows: {"input_ids": torch.zeros(
-        2, len(rows[0]["prompt_ids"]) + max(len(rows[0]["chosen_ids"]), len(rows[0]["rejected_ids"])))}), 1)
-    assert (found.rows, found.tokens) == (1, 7)
-
-
-def test_resident_memory_is_measured_by_phase() -> None:
-    meter = MemoryMeter(CPU)
-    release(CPU)
-    with meter.phase("small"):
-        pass
-    with meter.phase("large"):
-        held = torch.ones(64 << 20, dtype=torch.int8)
-        del held
-    small, large = (meter.phases[name].resident or 0 for name in ("small", "large"))
-    assert large - small >= 60 << 20
-    assert meter.peak.resident == large
-    assert meter.peak.to_json() == {"resident": large}
-
-
-def test_fingerprints_see_one_bit() -> None:
-    parameters = [torch.nn.Parameter(torch.randn(300, 7).to(dtype)) for dtype in (torch.float32, torch.bfloat16)]
-    prints = Fingerprints(parameters)
-    assert prints.changed() == 0
-    with torch.no_grad():
-        parameters[1].view(-1).view(torch.int16)[5] ^= 1
-    assert prints.changed() == 1
 
 
 LIMIT = """\

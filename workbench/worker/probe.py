@@ -68,12 +68,15 @@ class Probe:
     """
 
     def __init__(self, trainer: Trainer, recipe: Recipe, tokenizer: PreTrainedTokenizerBase,
-                 train: WorstCase | None = None) -> None:
-        """`train` is the batch to try; by default the longest rows of the trainer's own dataset."""
+                 train: WorstCase | None = None, beside_state: bool | None = None) -> None:
+        """`train` is the batch to try; by default the longest rows of the trainer's own dataset. `beside_state`: once
+        more beside the optimizer's state; by default on a GPU. On a CPU resident memory says too little to be worth
+        another micro-batch of its time."""
         self._trainer = trainer
         self._recipe = recipe
         self._tokenizer = tokenizer
         self._device = trainer.args.device
+        self._beside_state = self._device.type == "cuda" if beside_state is None else beside_state
         self.meter = MemoryMeter(self._device)
         self._train = train or worst_case(trainer.callback_handler.train_dataloader or trainer.get_train_dataloader(),
                                           recipe.training.per_device_train_batch_size)
@@ -97,8 +100,7 @@ class Probe:
         with self.meter.phase(STEP):
             self._step(optimizer, trainable)
         optimizer.zero_grad(set_to_none=True)
-        # Resident memory says too little to be worth another micro-batch of a CPU's time.
-        if self._device.type == "cuda":
+        if self._beside_state:
             with self.meter.phase(TRAINING):
                 for _ in range(min(self._recipe.training.gradient_accumulation_steps, 2)):
                     self._micro_batch()
