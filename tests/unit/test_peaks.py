@@ -1,13 +1,23 @@
 """Estimate, rehearsal, probe and training side by side: from the events to the JSON document and the plain line."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.tui.synthetic import HOST
 from tests.unit.test_state import LOADED, fold
 from workbench.engine.atomic import write_json
+from workbench.engine.planning import make_plan
+from workbench.engine.recipe import Recipe
+from workbench.engine.runs import launcher
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.document import run_document
 from workbench.engine.runs.peaks import columns, estimated_peak, memory_peaks, peaks_line
 from workbench.engine.runs.state import RunState
+from workbench.engine.runs.store import RunFollower
 
 GIB = 1024**3
 PROBED = {"type": "probed", "device": "cuda", "peak_allocated": 12 * GIB, "peak_reserved": 13 * GIB,
@@ -57,6 +67,25 @@ def test_a_malformed_probe_is_counted_not_raised() -> None:
     for damage in ({"rows": None}, {"seconds": "fast"}, {"tokens": []}):
         state = fold({"type": "started"}, {**PROBED, **damage})
         assert (state.unknown, state.probed) == (1, None)
+
+
+def test_a_rehearsal_before_the_launch_stands_beside_the_estimate(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "start_supervisor", lambda run: None)
+    recipe = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary"})
+    plan = make_plan(recipe, None, [], HOST)
+    run = launcher.launch(recipe, plan, None, {"peak_bytes": 12 * GIB, "peak_moment": "the loss", "seconds": 4.0})
+    # The real supervisor, with a worker that says nothing.
+    code = ("from workbench.engine.runs.directory import find_run; "
+            "from workbench.engine.runs.supervisor import Supervisor; Supervisor(find_run('last'), ['true']).main()")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    follower = RunFollower(run)
+    follower.refresh()
+    assert follower.state.rehearsed_peak == 12 * GIB
+    assert follower.state.unknown == 0
+    memory = run_document(follower)["memory"]
+    assert memory["rehearsed_peak"] == 12 * GIB
+    assert memory["estimated_peak"] == plan.to_json()["tunings"]["lora"]["peak_bytes"]
+    assert (memory["probed_allocated"], memory["measured_allocated"], memory["resident"]) == (None, None, None)
 
 
 def test_the_estimate_of_the_launch(tmp_path: Path) -> None:

@@ -57,7 +57,12 @@ def test_each_tuning_trains(tuning: str, workbench: RunCommand, tmp_path: Path) 
     assert [step for step, _ in shown["metrics"]["eval/loss"]] == [3, 6]
     assert {sample["step"] for sample in shown["samples"]} == {0, 3, 6}
     assert shown["tokens_per_second"] > 0
-    assert shown["memory"]["estimated_peak"] > 0
+    memory = shown["memory"]
+    assert memory["estimated_peak"] > 0
+    assert memory["probed_resident"] > 100e6
+    assert memory["resident"] > 100e6
+    assert [memory[name] for name in ("rehearsed_peak", "probed_allocated", "probed_reserved", "estimated_probe",
+                                      "measured_allocated", "measured_reserved")] == [None] * 6
     assert shown["parameters"] == 3_737_856
     expected = shown["parameters"] if tuning == "full" else 16 * lora_width()
     assert shown["trainable_parameters"] == expected
