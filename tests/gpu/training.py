@@ -35,7 +35,7 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.runs.directory import create_run_directory
 from workbench.engine.runs.store import RunFollower
-from workbench.worker.loading import keep_differentiable, load_model, load_tokenizer, pick_dtype
+from workbench.worker.loading import keep_quantised_differentiable, load_model, load_tokenizer, pick_dtype
 from workbench.worker.probe import STEP, TRAINING, Probe
 from workbench.worker.worst_case import WorstCase
 
@@ -192,7 +192,7 @@ def _load(recipe: Recipe, device: torch.device) -> PreTrainedModel:
     else:
         model = load_model(source, dtype=dtype, device=device, quantization=quantization,
                            attn_implementation=recipe.training.attn_implementation)
-    keep_differentiable(model)
+    keep_quantised_differentiable(model)
     return model
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from bitsandbytes.nn import Linear4bit
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import is_optimizer_factory
 
@@ -22,7 +21,7 @@ from workbench.engine.planning import memory_case
 from workbench.engine.recipe import Recipe
 from workbench.worker.callbacks.stopwatch import Stopwatch
 from workbench.worker.data.conversations import load_conversations
-from workbench.worker.loading import keep_differentiable, load_model, load_tokenizer
+from workbench.worker.loading import adapters_in_float32, keep_quantised_differentiable, load_model, load_tokenizer
 from workbench.worker.objectives.sft import build_trainer
 from workbench.worker.probe import EVALUATION, GENERATION, STEP, TRAINING, Probe, ProbeCallback, estimate_for
 from workbench.worker.undisturbed import still_optimizer, undisturbed
@@ -66,8 +65,10 @@ def trainer_of(chosen: Recipe, tmp_path: Path, callbacks: list[TrainerCallback])
     train, held_out = load_conversations(chosen.dataset, None, 1)
     model = load_model(source, dtype=torch.float32, device=CPU,
                        quantization=chosen.quantization if chosen.tuning == "qlora" else None)
-    keep_differentiable(model)
-    return build_trainer(chosen, model, tokenizer, train, held_out, CPU, str(tmp_path), callbacks), tokenizer
+    keep_quantised_differentiable(model)
+    trainer = build_trainer(chosen, model, tokenizer, train, held_out, CPU, str(tmp_path), callbacks)
+    adapters_in_float32(trainer.model)
+    return trainer, tokenizer
 
 
 def train(chosen: Recipe, tmp_path: Path, probing: bool) -> tuple[Recorder, dict[str, torch.Tensor]]:
@@ -213,29 +214,6 @@ def test_what_the_probe_needs_of_the_trainer_is_still_there(tmp_path: Path) -> N
     assert hasattr(trainer.callback_handler, "train_dataloader")
     # The training loop sets it, not the constructor; trl's GRPOTrainer and the loss scaling read it.
     assert "self.current_gradient_accumulation_steps" in Path(sys.modules[Trainer.__module__].__file__).read_text()
-
-
-def test_an_evaluation_leaves_a_quantised_model_its_gradients() -> None:
-    """bitsandbytes 0.50 repacks 4-bit weights on some CPUs; fails loudly when the switch against it moves."""
-    source = resolve_model("tiny-base")
-    model = load_model(source, dtype=torch.float32, device=CPU, quantization=recipe("qlora").quantization)
-    quantised = [module for module in model.modules() if isinstance(module, Linear4bit)]
-    assert quantised
-    assert all(hasattr(module, "support_avx512bf16_for_cpu") for module in quantised)
-    keep_differentiable(model)
-    embedding = model.get_input_embeddings().weight.requires_grad_()
-    tokens = torch.arange(12).view(2, 6)
-
-    def gradient() -> torch.Tensor:
-        model.zero_grad()
-        model.train()(input_ids=tokens, labels=tokens).loss.backward()
-        assert embedding.grad is not None
-        return embedding.grad.clone()
-
-    before = gradient()
-    with torch.inference_mode():
-        model.eval()(input_ids=tokens)
-    assert torch.equal(gradient(), before)
 
 
 LIMIT = """\

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.nn import Linear4bit
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -35,17 +34,6 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the device is a GPU that computes in bfloat16."""
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def keep_differentiable(model: PreTrainedModel) -> None:
-    """Keep bitsandbytes from repacking the 4-bit weights of a model that is to be trained on a CPU.
-
-    On a CPU with AVX512-BF16, `Linear4bit.forward` in evaluation mode turns its weights for good into a layout whose
-    product has no backward: after the first evaluation or sample, no gradient passes through a quantised layer.
-    """
-    for module in model.modules():
-        if isinstance(module, Linear4bit):
-            module.support_avx512bf16_for_cpu = False
 
 
 def load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
@@ -81,6 +69,28 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
                          "Its safetensors files are incomplete: download or save the model again.")
     loaded: PreTrainedModel = model
     return loaded
+
+
+def keep_quantised_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes' 4-bit layers trainable through after they answered in evaluation mode.
+
+    On a CPU with AVX512-BF16 the first answer repacks their weights for inference (bitsandbytes 0.50,
+    Linear4bit.forward), for good: no gradient passes them any more, and training goes on without a word.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def adapters_in_float32(model: PreTrainedModel) -> None:
+    """Hold trainable weights in float32: trl (1.16) makes the adapters of a quantised base bfloat16.
+
+    AdamW's second moment, kept in the weight's type, loses 0.1 % a step: less than bfloat16 can tell apart, so it
+    would never fall again and the steps would stay as small as the largest gradient made them.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
 
 
 def _bitsandbytes(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
