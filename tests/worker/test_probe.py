@@ -98,6 +98,16 @@ def test_a_run_with_the_probe_is_the_run_without_it(tuning: str, tmp_path: Path)
     assert 0 < fields["tokens"] <= 64
 
 
+def test_a_recipe_can_do_without(tmp_path: Path) -> None:
+    chosen, recorder = recipe(), Recorder()
+    without = chosen.model_copy(update={"hardware": chosen.hardware.model_copy(update={"probe": False})})
+    tokenizer, _ = load_tokenizer(resolve_model("tiny-base"))
+    callback = ProbeCallback(without, tokenizer, recorder, Stopwatch())  # type: ignore[arg-type]
+    callback.trainer, _ = trainer_of(without, tmp_path, [])
+    callback.on_train_begin(None, None, None)  # type: ignore[arg-type]
+    assert recorder.events == []
+
+
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "rmsprop", "lion_32bit",
                                    "adamw_8bit"])
 def test_a_still_optimizer_moves_no_weight_by_a_bit(optim: str, tmp_path: Path) -> None:

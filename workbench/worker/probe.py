@@ -48,7 +48,9 @@ class ProbeCallback(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                        **kwargs: Any) -> None:
-        """Probe, report, and start the count of peaks anew. Raises ProbeOutOfMemoryError."""
+        """Probe, report, and start the count of peaks anew, where the recipe asks for it. Raises ProbeOutOfMemoryError."""
+        if not self._recipe.hardware.probe:
+            return
         assert self.trainer is not None
         began = time.monotonic()
         self._reporter.phase("probing memory with the longest rows")

@@ -79,8 +79,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path),
-                            [control, MetricsCallback(reporter, stopwatch),
-                             *([probe] if recipe.hardware.probe else []), samples, checkpoints])
+                            [control, MetricsCallback(reporter, stopwatch), probe, samples, checkpoints])
     if recipe.tuning == "qlora":
         loading.adapters_in_float32(trainer.model)
     # It would print into the log what the journal holds better.
