@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.tui.synthetic import HOST
+from tests.tui.synthetic import HOST, SyntheticRun
 from tests.unit.test_state import LOADED, fold
 from workbench.engine.atomic import write_json
 from workbench.engine.planning import make_plan
@@ -15,6 +15,7 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.runs import launcher
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.document import run_document
+from workbench.engine.runs.follow import follow_lines
 from workbench.engine.runs.peaks import columns, estimated_peak, memory_peaks, peaks_line
 from workbench.engine.runs.state import RunState
 from workbench.engine.runs.store import RunFollower
@@ -61,6 +62,13 @@ def test_the_plain_line_says_why_short_rows_need_less() -> None:
     assert peaks_line(memory_peaks(state, 11 * GIB), state).endswith("11.50 GiB (12.5 GiB reserved)")
     assert peaks_line(memory_peaks(RunState(), None), RunState()) == ""
     assert peaks_line(memory_peaks(RunState(), GIB), RunState()) == "peak memory: estimate 1.00 GiB"
+
+
+def test_who_follows_in_plain_lines_is_told_once(home: Path) -> None:
+    run = SyntheticRun(home, "lines").start().predict(12 * GIB, 12 * GIB, 4.4 * GIB, 4.3 * GIB).steps(1, 3).finish()
+    lines = [line for line in follow_lines(RunFollower(run.run)) if line.startswith("peak memory")]
+    assert lines == ["peak memory: estimate 12.00 GiB · rehearsal 12.00 GiB · probe 4.40 GiB "
+                     "(4.8 GiB reserved; longest rows 312 tokens: est. 4.3 GiB)"]
 
 
 def test_a_malformed_probe_is_counted_not_raised() -> None:

@@ -48,7 +48,7 @@ class ProbeCallback(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                        **kwargs: Any) -> None:
-        """Probe, report, and start the count of peaks anew, where the recipe asks for it. Raises ProbeOutOfMemoryError."""
+        """Probe, report, count peaks anew, unless the recipe does without. Raises ProbeOutOfMemoryError."""
         if not self._recipe.hardware.probe:
             return
         assert self.trainer is not None

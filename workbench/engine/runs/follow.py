@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from workbench.engine.figures import count, duration, gib, number
+from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
 from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
 
@@ -12,7 +13,7 @@ POLL_SECONDS = 0.25
 
 def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
     """Lines as they come, until the run has ended. Raises FileNotFoundError when the run is deleted."""
-    printed_step, printed_samples, printed_alerts, phase = -1, 0, 0, ""
+    printed_step, printed_samples, printed_alerts, phase, probed = -1, 0, 0, "", False
     while True:
         follower.refresh()
         state = follower.state
@@ -22,6 +23,9 @@ def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sl
         for alert in state.alerts[printed_alerts:]:
             yield f"{alert.level}: {sanitise(alert.message)}"
         printed_alerts = len(state.alerts)
+        if state.probed is not None and not probed:
+            yield peaks_line(memory_peaks(state, estimated_peak(follower.run)), state)
+            probed = True
         loss = state.metrics.get("train/loss")
         for index, step in enumerate(loss.steps if loss else ()):
             if step > printed_step:
