@@ -16,6 +16,7 @@ from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings
 from workbench.engine.memory.estimate import estimate_memory
+from workbench.engine.memory.suggestions import Suggestion
 from workbench.engine.recipe import Recipe
 
 
@@ -44,6 +45,15 @@ class Plan:
     warnings: tuple[str, ...]
     problems: tuple[PlanProblem, ...]
     dataset_fingerprint: str | None = None
+    suggestions: tuple[Suggestion, ...] = ()
+    """What would make the chosen tuning fit, cheapest first; empty when it fits."""
+    tokens_per_second: float | None = None
+    """Measured on this machine in a like run; None before the first."""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run will take; None where tokens or speed are not known."""
+        return self.tokens / self.tokens_per_second if self.tokens and self.tokens_per_second else None
 
     def to_json(self) -> dict[str, Any]:
         """As `workbench plan --json` shows it."""
@@ -58,6 +68,7 @@ class Plan:
             "objective": self.recipe.objective, "tuning": self.recipe.tuning,
             "gpus": [{"name": gpu.name, "total": gpu.total_bytes, "free": gpu.free_bytes} for gpu in self.gpus],
             "tunings": tunings, "rows": self.rows, "steps": self.steps, "tokens": self.tokens,
+            "tokens_per_second": self.tokens_per_second, "seconds": self.seconds,
             "warnings": list(self.warnings),
             "problems": [asdict(problem) for problem in self.problems],
         }

@@ -107,16 +107,27 @@ class PlanForm(VerticalScroll, can_focus=False):
         """Show another recipe."""
         self._recipe = recipe
         self._data = recipe.model_dump(mode="json")
-        for field in self.query(Field):
-            field.show(_get(self._data, field.spec.key), self._placeholder(field.spec))
-        self._hide_unused()
-        self._tell()
+        self.set_values({})
 
     def set_value(self, key: str, value: Any) -> None:
         """Set one field, as if typed."""
         field = self._field(key)
         field.show(value)
         self._take(field)
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Set several settings at once, those without a field too, and tell of the result once."""
+        for key, value in values.items():
+            _set(self._data, key, value)
+        for field in self.query(Field):
+            field.show(_get(self._data, field.spec.key), self._placeholder(field.spec))
+        self._hide_unused()
+        self._tell()
+
+    @property
+    def focused_key(self) -> str | None:
+        """The dotted key of the field that has the focus."""
+        return next((field.spec.key for field in self.query(Field) if field.has_focus_within), None)
 
     def show_problems(self, problems: Mapping[str, str]) -> None:
         """Show each problem (dotted field → sentence) at its field."""
