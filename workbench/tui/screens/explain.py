@@ -27,7 +27,9 @@ class ExplainScreen(ModalScreen[None]):
         width: 96; max-width: 96%; height: 94%; border: round $primary; background: $surface; padding: 0 1;
         border-title-color: $primary; border-subtitle-color: $foreground 55%;
     }
-    ExplainScreen #topics { height: auto; margin-bottom: 1; color: $foreground 55%; }
+    ExplainScreen #topics {
+        height: auto; margin-bottom: 1; color: $foreground 55%; link-color: $foreground 55%; link-style: none;
+    }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,e,f1,q", "dismiss", "Close"),
@@ -87,8 +89,8 @@ class ExplainScreen(ModalScreen[None]):
     def _show(self, found: Explanation) -> None:
         if not self.is_mounted:
             return
-        names = [Content.from_markup(f"[@click=screen.choose('{topic}')]{topic}[/]").stylize(
-            "bold $primary" if topic == found.topic else "") for topic in TOPICS]
+        names = [Content.styled(topic, "bold $primary") if topic == found.topic
+                 else Content.from_markup(f"[@click=screen.choose('{topic}')]{topic}[/]") for topic in TOPICS]
         self.query_one("#topics", Static).update(Content(" ").join(names))
         rank = f", r = {self.subject.case.lora_r}" if found.topic in ("lora", "qlora") else ""
         dot = "-" if self._ascii else "·"

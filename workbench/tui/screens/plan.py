@@ -40,7 +40,7 @@ class PlanScreen(WorkbenchScreen):
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("ctrl+o", "open", "Open", priority=True),
         Binding("ctrl+d", "data", "Data", priority=True),
-        Binding("ctrl+t", "apply_suggestion", "Make it fit", priority=True),
+        Binding("ctrl+t", "apply_suggestion", "Fit", priority=True),
         # A letter goes to the field that is being typed in; the footer then shows f1.
         Binding("e,f1", "explain", "Explain"),
         Binding("pagedown", "scroll_meaning(1)", "More below", show=False, priority=True),
@@ -74,7 +74,9 @@ class PlanScreen(WorkbenchScreen):
                 with Vertical(classes="panel", id="facts") as facts:
                     facts.border_title = "What it does"
                     yield PlanFacts()
-        yield Static(id="help", classes="muted", markup=False)
+        with Horizontal(id="foot"):
+            yield Static(id="help", classes="muted", markup=False)
+            yield Static("pgdn shows more", id="more", classes="muted", markup=False)
 
     def on_mount(self) -> None:
         """Plan what is shown first."""
@@ -109,6 +111,14 @@ class PlanScreen(WorkbenchScreen):
         self.query_one(PlanFacts).show(plan)
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
         self.refresh_bindings()
+        self.call_after_refresh(self._hint_at_more)
+
+    def on_resize(self) -> None:
+        """What does not fit on the right depends on the terminal."""
+        self.call_after_refresh(self._hint_at_more)
+
+    def _hint_at_more(self) -> None:
+        self.query_one("#more").set_class(self.query_one("#meaning").max_scroll_y > 0, "-some")
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Say what the focused field means."""

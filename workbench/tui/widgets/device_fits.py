@@ -59,14 +59,15 @@ def mark_of(index: int, groups: int, ascii: bool) -> str:
     return MARKS[index] if groups > 1 else "|" if ascii else "│"
 
 
-def device_lines(comparison: Comparison, gpus: Sequence[Gpu], width: int, ascii: bool) -> list[Content]:
-    """A heading with the tunings, then for each group: its name, the verdicts, the most that fits."""
+def device_lines(comparison: Comparison, chosen: str, gpus: Sequence[Gpu], width: int, ascii: bool) -> list[Content]:
+    """A heading with the tunings, the chosen one bold; for each group its name, the verdicts, the most that fits."""
     if not gpus:
-        return [Content.styled("No GPU here: figures for one with bfloat16.", _MUTED)]
+        return [Content.styled("No GPU: figures for one with bf16.", _MUTED)]
     groups = group_gpus(gpus)
     shown = groups[:MOST_GROUPS]
-    titles = [TUNINGS[column.tuning].title for column in comparison.tunings]
-    lines = [_row("What fits", [Content.styled(title, _MUTED) for title in titles], width, _MUTED)]
+    titles = [Content.styled(TUNINGS[column.tuning].title, "bold" if column.tuning == chosen else _MUTED)
+              for column in comparison.tunings]
+    lines = [_row("What fits", titles, width, _MUTED)]
     for index, group in enumerate(shown):
         lines += _group_lines(comparison, group, mark_of(index, len(shown), ascii), width, ascii)
     if hidden := sum(len(group.gpus) for group in groups[MOST_GROUPS:]):

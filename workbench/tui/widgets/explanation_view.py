@@ -16,7 +16,10 @@ class ExplanationView(VerticalScroll):
     """Scrolls with the arrow and page keys; `show` replaces what is shown and goes back to the top."""
 
     DEFAULT_CSS = """
-    ExplanationView { height: 1fr; scrollbar-size-vertical: 1; background: $surface; }
+    ExplanationView {
+        height: 1fr; background: $surface; padding-right: 1;
+        scrollbar-size-vertical: 1; scrollbar-background: $surface; scrollbar-color: $border;
+    }
     ExplanationView Static { height: auto; }
     ExplanationView .table { text-wrap: nowrap; text-overflow: ellipsis; padding-left: 2; }
     ExplanationView .paragraph { padding-left: 2; color: $foreground 85%; }

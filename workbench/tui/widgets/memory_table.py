@@ -25,7 +25,8 @@ _ROOM_FOR_BAND = 52
 
 
 class MemoryTable(Lines):
-    """The comparison, the recipe's own tuning marked. A stroke or letter in a bar is the free memory of a GPU."""
+    """The comparison, the recipe's own tuning marked. A stroke or letter in a bar is the free memory of a GPU, an
+    arrow at its end that there is more than the scale shows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +51,8 @@ class MemoryTable(Lines):
         for column in plan.comparison.tunings:
             lines += [self._figures(column, column.tuning == plan.recipe.tuning, width),
                       self._bar(column, scale, self._marks(plan), width)]
-        return [*lines, self._legend(width), *device_lines(plan.comparison, plan.gpus, width, self.ascii)]
+        devices = device_lines(plan.comparison, plan.recipe.tuning, plan.gpus, width, self.ascii)
+        return [*lines, self._legend(width), *devices]
 
     def _heading(self, width: int) -> Content:
         band = f"{'low – high' if not self.ascii else 'low - high':>15}" if width >= _ROOM_FOR_BAND else ""
@@ -87,7 +89,9 @@ class MemoryTable(Lines):
             drawn = max(drawn, end)
         for free, mark in marks:
             at = round(free / scale * room)
-            if at < room:
+            if at >= room:
+                cells[-1] = (">" if self.ascii else "→", _MUTED)
+            else:
                 behind = cells[at][1] if at < drawn else ""
                 cells[at] = (mark, f"bold $background on {behind}" if behind else "bold $foreground")
         return Content.assemble("  ", *cells)

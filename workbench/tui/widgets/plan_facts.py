@@ -3,28 +3,43 @@
 import textwrap
 
 from textual.content import Content
+from textual.geometry import Size
 
 from workbench.engine.figures import count, duration, gib
 from workbench.engine.planning import Plan
 from workbench.engine.text import one_line
 from workbench.tui.widgets.lines import Lines
+from workbench.tui.widgets.rehearsal_status import RehearsalStatus, rehearsal_sentence
 
-_LABEL = 11
 _MUTED = "$foreground 55%"
 _LINE = "$foreground"
+_WIDE = 44
 
 
 class PlanFacts(Lines):
-    """A label and a sentence each, long ones wrapped under their beginning; warnings and problems last."""
+    """A label and a sentence each, long ones wrapped under their beginning; warnings and problems last.
+
+    Unlike other `Lines`, there are more of them where it is narrow: the height is asked for with the width.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._plan: Plan | None = None
+        self._rehearsal: RehearsalStatus | None = None
+
+    def show_rehearsal(self, status: RehearsalStatus | None) -> None:
+        """Show how the rehearsal of this plan's recipe stands."""
+        self._rehearsal = status
+        self.redraw()
 
     def show(self, plan: Plan) -> None:
         """Show another plan."""
         self._plan = plan
-        self.refresh(layout=True)
+        self.redraw()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """The lines it takes at a width."""
+        return len(self.compose_lines(width))
 
     def compose_lines(self, width: int) -> list[Content]:
         """The facts, wrapped to the width."""
@@ -32,8 +47,9 @@ class PlanFacts(Lines):
         if plan is None:
             return []
         lines: list[Content] = []
-        for label, text in plan_facts(plan):
-            lines += _wrapped(f"{label:<{_LABEL}}", text, width, _MUTED, _LINE)
+        label_width = 11 if width >= _WIDE else 8
+        for label, text in plan_facts(plan, self._rehearsal, self.ascii):
+            lines += _wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
         for warning in plan.warnings:
             lines += _wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
         for problem in plan.problems:
@@ -42,7 +58,7 @@ class PlanFacts(Lines):
         return lines
 
 
-def plan_facts(plan: Plan) -> list[tuple[str, str]]:
+def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> list[tuple[str, str]]:
     """Labels and sentences."""
     estimate = plan.comparison[plan.recipe.tuning].estimate if plan.comparison else None
     facts = []
@@ -54,7 +70,10 @@ def plan_facts(plan: Plan) -> list[tuple[str, str]]:
     if estimate is not None:
         moment = estimate.peak_moment.removeprefix("the ")
         facts.append(("peak", f"{gib(estimate.peak_bytes, 2)}, from {gib(estimate.low_bytes, 2)} to "
-                              f"{gib(estimate.high_bytes, 2)}; reached at the {moment}"))
+                              f"{gib(estimate.high_bytes, 2)}; at the {moment}"))
+    if plan.model is not None:
+        peak = estimate.peak_bytes if estimate else None
+        facts.append(("traced", rehearsal_sentence(rehearsal, peak, ascii)))
     if plan.tokens_per_second is None:
         facts.append(("time", "unknown until a first run of this kind here"))
     else:
@@ -64,13 +83,15 @@ def plan_facts(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _work(plan: Plan) -> str:
-    if plan.rows is None and plan.steps is None:
-        return "rows, steps and tokens are known at launch"
-    steps = f"{plan.steps:,} steps of {plan.recipe.effective_batch_size} rows" if plan.steps is not None \
-        else "steps known at launch"
-    tokens = f"about {count(plan.tokens)} tokens" if plan.tokens is not None else "tokens known at launch"
-    rows = f"{plan.rows:,} rows in the data" if plan.rows is not None else "rows known at launch"
-    return f"{steps}, {tokens}; {rows}"
+    known = [words for value, words in (
+        (plan.rows, f"{plan.rows or 0:,} rows"),
+        (plan.steps, f"{plan.steps or 0:,} steps of {plan.recipe.effective_batch_size}"),
+        (plan.tokens, f"about {count(plan.tokens)} tokens")) if value is not None]
+    unknown = [name for value, name in ((plan.rows, "rows"), (plan.steps, "steps"), (plan.tokens, "tokens"))
+               if value is None]
+    if unknown:
+        known.append(f"{' and '.join(unknown)} known at launch")
+    return ", ".join(known)
 
 
 def _wrapped(head: str, text: str, width: int, head_style: str, style: str) -> list[Content]:

@@ -1,5 +1,6 @@
 """What would make the chosen tuning fit: a list, cheapest first; the marked one can be applied to the form."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,12 +45,20 @@ class SuggestionList(OptionList):
         if tuple(suggestions[:_MOST]) == self.suggestions:
             return
         self.suggestions = tuple(suggestions[:_MOST])
+        self.set_class(bool(self.suggestions), "-some")
+        self._draw()
+
+    def on_resize(self) -> None:
+        """Lines are made for a width."""
+        self._draw()
+
+    def _draw(self) -> None:
         marked = self.highlighted
         self.clear_options()
-        self.add_options([Option(_line(suggestion)) for suggestion in self.suggestions])
+        width = max(self.content_size.width, 20)
+        self.add_options([Option(_line(suggestion, width)) for suggestion in self.suggestions])
         if self.suggestions:
             self.highlighted = min(marked or 0, len(self.suggestions) - 1)
-        self.set_class(bool(self.suggestions), "-some")
 
     @property
     def marked(self) -> Suggestion | None:
@@ -62,6 +71,12 @@ class SuggestionList(OptionList):
         self.post_message(self.Chosen(self.suggestions[event.option_index]))
 
 
-def _line(suggestion: Suggestion) -> Content:
-    return Content.assemble(suggestion.words, (f"  {gib(suggestion.peak_bytes)} ", "$foreground 55%"),
-                            (suggestion.fit, FIT_STYLES[suggestion.fit]))
+def _line(suggestion: Suggestion, width: int) -> Content:
+    """The words, and the new peak with its verdict at the right edge: on the same line, or on the next where tight."""
+    figures = Content.assemble((f"{gib(suggestion.peak_bytes)}  ", "$foreground 55%"),
+                               (f"{suggestion.fit:<5}", FIT_STYLES[suggestion.fit]))
+    *before, last = textwrap.wrap(suggestion.words, width) or [""]
+    if len(last) + 2 + figures.cell_length > width:
+        before, last = [*before, last], ""
+    gap = " " * max(width - len(last) - figures.cell_length, 0)
+    return Content("\n").join([*map(Content, before), Content.assemble(last, gap, figures)])
