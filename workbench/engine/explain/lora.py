@@ -17,7 +17,7 @@ _RANKS = (4, 8, 16, 32, 64, 128)
 class AdaptedMatrix:
     """`count` matrices of one shape in a model. `weights` and `adapter` are the numbers in one of them and in its pair.
 
-    Experts share fused tensors and are one line: `out_features` and `in_features` are 0, `count` is 1.
+    Experts share fused tensors; they and their router are one line: `out_features` and `in_features` are 0.
     """
 
     name: str
@@ -49,7 +49,7 @@ def adapted_matrices(architecture: Architecture, r: int, target_modules: str | S
     if in_experts:
         modules = architecture.parameters_by_module
         weights = modules["experts"] + modules["router"]
-        found.append(AdaptedMatrix("experts, router", 0, 0, 1, weights, in_experts))
+        found.append(AdaptedMatrix("experts", 0, 0, 1, weights, in_experts))
     return found
 
 
@@ -89,8 +89,7 @@ def lora_sections(architecture: Architecture, name: str, r: int, target_modules:
     rows = [(m.name, f"{m.out_features}×{m.in_features}" if m.in_features else "fused", f"{m.count}", f"{m.weights:,}",
              f"{m.adapter:,}", percent(m.share)) for m in matrices]
     adapted = sum(m.count * m.weights for m in matrices)
-    rows.append(("all of them", "", f"{sum(m.count for m in matrices)}", f"{adapted:,}", f"{total:,}",
-                 percent(total / adapted)))
+    rows.append(("all", "", f"{sum(m.count for m in matrices)}", "", f"{total:,}", percent(total / adapted)))
     table = Table(("MATRIX", "OUT×IN", "TIMES", "WEIGHTS", f"ADAPTER r={r}", "SHARE"), tuple(rows), (2, 3, 4, 5))
     growth = tuple(
         (f"{'>' if rank == r else ' '} {rank}", f"{numbers:,}", percent(numbers / architecture.parameters))
@@ -102,7 +101,7 @@ def lora_sections(architecture: Architecture, name: str, r: int, target_modules:
                      "large as the matrix: no longer low-rank.")
     return [
         Section(f"The adapted matrices of {name}", (
-            table, f"Trained: {total:,} of the model's {architecture.parameters:,} parameters, "
-                   f"{percent(total / architecture.parameters)}.")),
+            table, f"{adapted:,} weights are adapted by {total:,} new ones: trained are "
+                   f"{percent(total / architecture.parameters)} of the model's {architecture.parameters:,}.")),
         Section("How it grows with the rank", tuple(parts)),
     ]

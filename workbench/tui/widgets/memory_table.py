@@ -45,7 +45,7 @@ class MemoryTable(Lines):
         if plan.comparison is None:
             return [Content.styled("Memory is shown once the model is known.", _MUTED)] if plan.model is None else [
                 Content.styled("No estimate for this model.", _MUTED),
-                Content.styled("ctrl+r measures it: the trainer on fake tensors.", _MUTED)]
+                Content.styled("ctrl+r traces the real trainer.", _MUTED)]
         scale = _scale(plan)
         lines = [self._heading(width)]
         for column in plan.comparison.tunings:
