@@ -112,7 +112,8 @@ async def test_a_suggestion_is_applied_by_one_key(monkeypatch: pytest.MonkeyPatc
         suggestions = screen.query_one(SuggestionList)
         assert suggestions.display
         assert "ctrl+t" in screen.active_bindings
-        suggestions.highlighted = 1
+        assert suggestions.marked is not None
+        assert suggestions.marked.words == "QLoRA"
         await pilot.press("ctrl+t")
         screen = await settled(pilot)
         assert screen._recipe is not None

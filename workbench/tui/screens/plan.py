@@ -80,6 +80,7 @@ class PlanScreen(WorkbenchScreen):
 
     def on_mount(self) -> None:
         """Plan what is shown first."""
+        self.watch(self.query_one("#meaning"), "show_vertical_scrollbar", self._hint_at_more)
         self._replan()
 
     def on_screen_resume(self) -> None:
@@ -111,14 +112,9 @@ class PlanScreen(WorkbenchScreen):
         self.query_one(PlanFacts).show(plan)
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
         self.refresh_bindings()
-        self.call_after_refresh(self._hint_at_more)
 
-    def on_resize(self) -> None:
-        """What does not fit on the right depends on the terminal."""
-        self.call_after_refresh(self._hint_at_more)
-
-    def _hint_at_more(self) -> None:
-        self.query_one("#more").set_class(self.query_one("#meaning").max_scroll_y > 0, "-some")
+    def _hint_at_more(self, more: bool) -> None:
+        self.query_one("#more").set_class(more, "-some")
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Say what the focused field means."""

@@ -14,15 +14,13 @@ from workbench.engine.memory.suggestions import Suggestion
 from workbench.tui.format import gib
 from workbench.tui.widgets.device_fits import FIT_STYLES
 
-_MOST = 5
-
 
 class SuggestionList(OptionList):
-    """Hidden while there is nothing to suggest. Posts `Chosen` on enter or a click."""
+    """Hidden while there is nothing to suggest. The first that fits is marked. Posts `Chosen` on enter or a click."""
 
     DEFAULT_CSS = """
     SuggestionList {
-        height: auto; display: none; background: $background; padding: 0 1;
+        height: auto; max-height: 14; display: none; scrollbar-size-vertical: 1; background: $background; padding: 0 1;
         border: round $border; border-title-color: $warning; border-subtitle-color: $foreground 50%;
     }
     SuggestionList:focus { border: round $primary 70%; background-tint: $foreground 0%; }
@@ -41,24 +39,25 @@ class SuggestionList(OptionList):
         self.suggestions: tuple[Suggestion, ...] = ()
 
     def show(self, suggestions: Sequence[Suggestion]) -> None:
-        """Show others; the marked place stays where it is."""
-        if tuple(suggestions[:_MOST]) == self.suggestions:
+        """Show others."""
+        if tuple(suggestions) == self.suggestions:
             return
-        self.suggestions = tuple(suggestions[:_MOST])
+        self.suggestions = tuple(suggestions)
         self.set_class(bool(self.suggestions), "-some")
-        self._draw()
+        verdicts = [suggestion.fit for suggestion in self.suggestions]
+        best = next((fit for fit in ("fits", "tight") if fit in verdicts), None)
+        self._draw(verdicts.index(best) if best else 0)
 
     def on_resize(self) -> None:
         """Lines are made for a width."""
-        self._draw()
+        self._draw(self.highlighted or 0)
 
-    def _draw(self) -> None:
-        marked = self.highlighted
+    def _draw(self, marked: int) -> None:
         self.clear_options()
         width = max(self.content_size.width, 20)
         self.add_options([Option(_line(suggestion, width)) for suggestion in self.suggestions])
         if self.suggestions:
-            self.highlighted = min(marked or 0, len(self.suggestions) - 1)
+            self.highlighted = marked
 
     @property
     def marked(self) -> Suggestion | None:
