@@ -10,6 +10,7 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from tests.tui.test_plan_screen import application, field, settled
+from workbench.engine.memory.estimate import MemoryEstimate
 from workbench.engine.memory.suggestions import Suggestion
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
@@ -18,7 +19,7 @@ from workbench.tui.screens.explain import ExplainScreen
 from workbench.tui.screens.plan import PlanScreen
 from workbench.tui.widgets.explanation_view import ExplanationView
 from workbench.tui.widgets.plan_facts import PlanFacts, plan_facts
-from workbench.tui.widgets.rehearsal_status import RehearsalStatus, rehearsal_sentence
+from workbench.tui.widgets.rehearsal_status import RehearsalStatus, rehearsal_sentence, rehearsal_title
 from workbench.tui.widgets.suggestion_list import SuggestionList
 
 GIB = 2**30
@@ -160,6 +161,13 @@ def test_a_rehearsal_is_told_in_a_sentence() -> None:
     running = RehearsalStatus(recipe, share=0.4, words="tracing 2 layers")
     assert rehearsal_sentence(running, None, True) == "====------ 40% tracing 2 layers (esc cancels)"
     done = RehearsalStatus(recipe, peak_bytes=10 * GIB, peak_moment="loss", seconds=9)
-    assert rehearsal_sentence(done, 11 * GIB, False) == "10.00 GiB; estimate +10.0%; at the loss; traced in 9s"
+    assert rehearsal_sentence(done, None, False) == "10.00 GiB; at the loss; took 9s"
+    estimate = MemoryEstimate(1, 1, 1, 11 * GIB, 10 * GIB, 12 * GIB, "optimizer step", {})
+    assert rehearsal_sentence(done, estimate, False) == "10.00 GiB; the estimate is +10.0%; at the loss; took 9s"
+    same = replace(estimate, peak_bytes=10 * GIB + 1, peak_moment="loss")
+    assert rehearsal_sentence(done, same, False) == "10.00 GiB; the estimate says the same; took 9s"
     failed = RehearsalStatus(recipe, problem="No such model.")
-    assert rehearsal_sentence(failed, 1, False) == "No such model."
+    assert rehearsal_sentence(failed, estimate, False) == "No such model."
+    assert [rehearsal_title(status) for status in (None, running, done, failed)] == [
+        "Predicted GPU memory", "GPU memory: rehearsing, 40%", "GPU memory: rehearsed 10.00 GiB",
+        "GPU memory: not rehearsed"]

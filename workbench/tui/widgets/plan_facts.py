@@ -47,7 +47,7 @@ class PlanFacts(Lines):
         if plan is None:
             return []
         lines: list[Content] = []
-        label_width = 11 if width >= _WIDE else 8
+        label_width = 11 if width >= _WIDE else 10
         for label, text in plan_facts(plan, self._rehearsal, self.ascii):
             lines += _wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
         for warning in plan.warnings:
@@ -72,8 +72,7 @@ def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> li
         facts.append(("peak", f"{gib(estimate.peak_bytes, 2)}, from {gib(estimate.low_bytes, 2)} to "
                               f"{gib(estimate.high_bytes, 2)}; at the {moment}"))
     if plan.model is not None:
-        peak = estimate.peak_bytes if estimate else None
-        facts.append(("traced", rehearsal_sentence(rehearsal, peak, ascii)))
+        facts.append(("rehearsed", rehearsal_sentence(rehearsal, estimate, ascii)))
     if plan.tokens_per_second is None:
         facts.append(("time", "unknown until a first run of this kind here"))
     else:

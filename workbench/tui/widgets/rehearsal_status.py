@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 
 from workbench.engine.figures import duration, gib
+from workbench.engine.memory.estimate import MemoryEstimate
 from workbench.engine.recipe import Recipe
 from workbench.tui.widgets.lines import ASCII_EMPTY, ASCII_FILLED, EMPTY, FILLED
 
 _BAR = 10
+_SAME = 0.0005
+"""The estimate counts as the same within this share of the rehearsed peak: what one decimal of a per cent shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +25,17 @@ class RehearsalStatus:
     problem: str | None = None
 
 
-def rehearsal_sentence(status: RehearsalStatus | None, estimated_bytes: int | None, ascii: bool) -> str:
-    """What to show for the recipe on screen; None where it was not rehearsed."""
+def rehearsal_title(status: RehearsalStatus | None) -> str:
+    """The title of the memory panel: in view wherever the sentence is not."""
+    if status is None:
+        return "Predicted GPU memory"
+    if status.share is not None:
+        return f"GPU memory: rehearsing, {status.share:.0%}"
+    return f"GPU memory: rehearsed {gib(status.peak_bytes, 2)}" if status.peak_bytes else "GPU memory: not rehearsed"
+
+
+def rehearsal_sentence(status: RehearsalStatus | None, estimate: MemoryEstimate | None, ascii: bool) -> str:
+    """How it stands for the recipe on screen, or what was found beside its estimate. `status` None: not rehearsed."""
     if status is None:
         return "not yet: ctrl+r traces the real trainer on fake tensors"
     if status.share is not None:
@@ -31,10 +43,11 @@ def rehearsal_sentence(status: RehearsalStatus | None, estimated_bytes: int | No
         filled = round(min(max(status.share, 0.0), 1.0) * _BAR)
         return f"{full * filled}{empty * (_BAR - filled)} {status.share:.0%} {status.words} (esc cancels)"
     if status.peak_bytes is None:
-        return status.problem or "cancelled"
-    moment = f"at the {status.peak_moment.removeprefix('the ')}" if status.peak_moment else ""
-    beside = ""
-    if estimated_bytes is not None and status.peak_bytes:
-        beside = f"estimate {estimated_bytes / status.peak_bytes - 1:+.1%}"
-    return "; ".join(part for part in (gib(status.peak_bytes, 2), beside, moment,
-                                       f"traced in {duration(status.seconds)}") if part)
+        return status.problem or "it found nothing"
+    parts = [gib(status.peak_bytes, 2)]
+    if estimate is not None:
+        off = estimate.peak_bytes / status.peak_bytes - 1
+        parts.append("the estimate says the same" if abs(off) < _SAME else f"the estimate is {off:+.1%}")
+    if status.peak_moment and (estimate is None or status.peak_moment != estimate.peak_moment):
+        parts.append(f"at the {status.peak_moment.removeprefix('the ')}")
+    return "; ".join([*parts, f"took {duration(status.seconds)}"])
