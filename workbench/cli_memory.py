@@ -15,8 +15,10 @@ def explain(topic: Annotated[str, typer.Argument(help="lora, qlora, full, quanti
     from workbench import console
     from workbench.engine.explain.topics import explain as explanation_of
     from workbench.engine.explain.topics import subject_of
+    from workbench.engine.recipe import DatasetSettings, LoraSettings, Recipe
 
-    explanation = explanation_of(topic, subject_of(model, lora_r))
+    recipe = Recipe(model=model, dataset=DatasetSettings(path="-"), lora=LoraSettings(lora_r=lora_r))
+    explanation = explanation_of(topic, subject_of(recipe))
     if json:
         console.print_json(explanation.to_json())
     else:

@@ -17,16 +17,21 @@ from workbench.engine.explain.document import Table, signed, to_ascii
 from workbench.engine.explain.lora import EXAMPLE, adapted_matrices, adapted_matrix, smallest_full_rank
 from workbench.engine.explain.objectives import LESSONS
 from workbench.engine.explain.tensors import middle_matrix, read_sample
-from workbench.engine.explain.topics import TOPICS, explain, subject_of
+from workbench.engine.explain.topics import TOPICS, Subject, explain, subject_of
 from workbench.engine.explain.weights import study_weights
 from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.paths import assets_dir
+from workbench.engine.recipe import DatasetSettings, LoraSettings, Recipe
 
 TINY = assets_dir() / "tiny_base"
 
 
+def subject(model: str = "tiny-base", lora_r: int = 16) -> Subject:
+    return subject_of(Recipe(model=model, dataset=DatasetSettings(path="-"), lora=LoraSettings(lora_r=lora_r)))
+
+
 def words(topic: str, model: str = "tiny-base", lora_r: int = 16) -> str:
-    found = explain(topic, subject_of(model, lora_r))
+    found = explain(topic, subject(model, lora_r))
     parts = [part for section in found.sections for part in (section.title, *section.parts)]
     return "\n".join("\n".join("  ".join(row) for row in part.rows) if isinstance(part, Table) else str(part)
                      for part in parts)
@@ -166,7 +171,7 @@ def test_every_objective_and_tuning_is_a_topic_that_answers() -> None:
     assert set(LESSONS) == set(OBJECTIVES)
     for topic in TOPICS:
         for model in ("tiny-base", "Qwen/Qwen3-30B-A3B", "nobody/unknown-model"):
-            found = explain(topic, subject_of(model, 8))
+            found = explain(topic, subject(model, 8))
             assert found.sections
             json.dumps(found.to_json())
 
@@ -183,7 +188,7 @@ def test_what_is_quantised_is_said_and_counted() -> None:
 def test_an_unknown_model_is_said_to_be_unknown() -> None:
     assert "its shape is not known here" in words("lora", "nobody/unknown-model")
     with pytest.raises(InputError, match="nothing to explain"):
-        explain("lora2", subject_of("tiny-base", 8))
+        explain("lora2", subject())
 
 
 def test_numbers_align_and_ascii_stays_readable() -> None:

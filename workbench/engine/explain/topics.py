@@ -19,7 +19,7 @@ from workbench.engine.memory.comparison import case_for
 from workbench.engine.memory.estimate import estimate_memory
 from workbench.engine.objectives import OBJECTIVES, ObjectiveId
 from workbench.engine.planning import memory_case
-from workbench.engine.recipe import DatasetSettings, LoraSettings, Recipe
+from workbench.engine.recipe import Recipe
 from workbench.engine.tuning import TUNINGS
 
 TOPICS: tuple[str, ...] = (*TUNINGS, "quantization", *OBJECTIVES)
@@ -45,10 +45,9 @@ class Subject:
         return replace(self, case=replace(self.case, lora_r=r))
 
 
-def subject_of(model: str, lora_r: int, base_dir: Path | None = None) -> Subject:
-    """A model by name, folder or Hub id, with a recipe's defaults. Raises InputError when there is no such model."""
-    found = resolve_model(model, base_dir)
-    recipe = Recipe(model=model, dataset=DatasetSettings(path=""), lora=LoraSettings(lora_r=lora_r))
+def subject_of(recipe: Recipe, base_dir: Path | None = None) -> Subject:
+    """A recipe's model and settings. Raises InputError when there is no such model."""
+    found = resolve_model(recipe.model, base_dir)
     case = memory_case(recipe)
     if found.kind == "hub":
         return Subject(found.name, None, None, case,

@@ -10,11 +10,11 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import DescendantFocus
 from textual.widgets import Static
 
-from workbench.engine.errors import WorkbenchError
-from workbench.engine.explain.topics import Subject
+from workbench.engine.errors import InputError, WorkbenchError
+from workbench.engine.explain.topics import subject_of
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.paths import recipes_dir
-from workbench.engine.planning import Plan, make_plan, memory_case
+from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe, save_recipe
 from workbench.engine.runs.launcher import launch
@@ -55,6 +55,7 @@ class PlanScreen(WorkbenchScreen):
         self._base_dir = shown.resolve().parent if recipe else Path.cwd()
         self._recipe: Recipe | None = load_recipe(shown)
         self._plan: Plan | None = None
+        self._launch_wanted = False
 
     def compose_body(self) -> ComposeResult:
         """Form, memory, facts."""
@@ -90,6 +91,7 @@ class PlanScreen(WorkbenchScreen):
     @on(PlanForm.Edited)
     def _edited(self, event: PlanForm.Edited) -> None:
         self._recipe = event.recipe
+        self._launch_wanted = False
         if event.recipe is None:
             self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(event.problems)})
         else:
@@ -112,6 +114,9 @@ class PlanScreen(WorkbenchScreen):
         self.query_one(PlanFacts).show(plan)
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
         self.refresh_bindings()
+        if self._launch_wanted:
+            self._launch_wanted = False
+            self._launch(plan)
 
     def _hint_at_more(self, more: bool) -> None:
         self.query_one("#more").set_class(more, "-some")
@@ -159,21 +164,26 @@ class PlanScreen(WorkbenchScreen):
 
     def action_explain(self) -> None:
         """The arithmetic of the objective when that has the focus, else of the tuning, on this model."""
-        plan, recipe = self._plan, self._recipe
-        if plan is None or recipe is None:
+        recipe = self._recipe
+        if recipe is None:
             self.notify("Mend the marked field first.", severity="warning")
             return
         topic = recipe.objective if self.query_one(PlanForm).focused_key == "objective" else recipe.tuning
-        subject = Subject(recipe.model, plan.architecture, plan.model.path if plan.model else None,
-                          memory_case(recipe), next(iter((*(p.message for p in plan.problems), *plan.warnings)), None))
-        self.app.push_screen(ExplainScreen(topic, subject))
+        try:
+            subject = subject_of(recipe, self._base_dir)
+        except InputError as error:
+            self.notify(f"{error.message} {error.hint or ''}".strip(), severity="warning", markup=False)
+        else:
+            self.app.push_screen(ExplainScreen(topic, subject))
 
     def action_launch(self) -> None:
-        """Start the run and watch it."""
+        """Start the run and watch it; while the plan is still being made, as soon as it is."""
         if self._recipe is None:
             self.notify("Mend the marked field first.", severity="warning")
         elif self._plan is not None and self._plan.recipe is self._recipe:
             self._launch(self._plan)
+        else:
+            self._launch_wanted = True
 
     @work(thread=True, exclusive=True, group="launch")
     def _launch(self, plan: Plan) -> None:
