@@ -49,11 +49,8 @@ class Plan:
     """What would make the chosen tuning fit, cheapest first; empty when it fits."""
     tokens_per_second: float | None = None
     """Measured on this machine in a like run; None before the first."""
-
-    @property
-    def seconds(self) -> float | None:
-        """How long the run will take; None where tokens or speed are not known."""
-        return self.tokens / self.tokens_per_second if self.tokens and self.tokens_per_second else None
+    seconds: float | None = None
+    """Training time at that pace."""
 
     def to_json(self) -> dict[str, Any]:
         """As `workbench plan --json` shows it."""

@@ -190,15 +190,20 @@ class Fold(Static, can_focus=True):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space,right,left", "unfold", "More", show=False)]
 
-    def __init__(self) -> None:
-        super().__init__("▸ More settings (enter)")
+    def on_mount(self) -> None:
+        """Say which key unfolds."""
+        self._label(unfolded=False)
 
     def action_unfold(self) -> None:
         """Unfold or fold."""
         form = self.query_ancestor(PlanForm)
         form.toggle_class("unfolded")
-        unfolded = form.has_class("unfolded")
-        self.update("▾ More settings" if unfolded else "▸ More settings (enter)")
+        self._label(form.has_class("unfolded"))
+
+    def _label(self, unfolded: bool) -> None:
+        ascii = getattr(self.app, "ascii_only", False)
+        mark = ("v" if ascii else "▾") if unfolded else (">" if ascii else "▸")
+        self.update(f"{mark} More settings{'' if unfolded else ' (enter)'}")
 
     def on_click(self) -> None:
         """The same by mouse."""
