@@ -24,6 +24,8 @@ from workbench.engine.paths import assets_dir
 from workbench.engine.recipe import DatasetSettings, LoraSettings, Recipe
 
 TINY = assets_dir() / "tiny_base"
+# Columns that the overlay leaves for a table in a terminal of 80.
+_ROOM = 68
 
 
 def subject(model: str = "tiny-base", lora_r: int = 16) -> Subject:
@@ -196,6 +198,16 @@ def test_numbers_align_and_ascii_stays_readable() -> None:
     assert to_ascii("loss = −log σ(β · x) × 2 → 1 %") == "loss = -log sigma(beta * x) x 2 -> 1 %"
     for topic in TOPICS:
         assert "?" not in to_ascii(words(topic)).replace("Kahneman-Tversky", "")
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_tables_of_large_models_keep_to_eighty_columns(topic: str) -> None:
+    for model in ("meta-llama/Llama-3.1-70B", "mistralai/Mixtral-8x7B-v0.1", "Qwen/Qwen3-30B-A3B"):
+        for section in explain(topic, subject(model, 128)).sections:
+            for part in section.parts:
+                if isinstance(part, Table):
+                    widths = (max(len(row[i]) for row in (part.header, *part.rows)) for i in range(len(part.header)))
+                    assert sum(widths) + 2 * (len(part.header) - 1) <= _ROOM, (model, section.title)
 
 
 def test_the_command(workbench: RunCommand) -> None:

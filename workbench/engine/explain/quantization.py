@@ -128,7 +128,7 @@ def base_section(architecture: Architecture, name: str) -> Section:
     return Section(f"The base of {name}", (
         "What is quantised is the frozen base, not the new weights; the number of parameters stays, the bits shrink. "
         "Adapters are trained in 16 or 32 bits beside it, and each layer is unpacked for its product.",
-        Table(("HELD AS", "PARAMETERS", "BITS/WEIGHT", "BYTES", "OF 16 BITS"), rows, (1, 2, 3, 4)),
+        Table(("HELD AS", "PARAMETERS", "BITS", "BYTES", "OF 16 BITS"), rows, (1, 2, 3, 4)),
         f"Only the linear layers inside blocks shrink ({percent(round(linears / architecture.parameters, 2))} of this "
         f"model); embeddings, norms and head keep 16 bits. Bits a weight count the scales: one of 4 bytes for "
         f"{BLOCK} weights; double quantisation holds the scales themselves in 8 bits.",

@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import DescendantFocus
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
 from workbench.engine.errors import InputError, WorkbenchError
 from workbench.engine.explain.topics import subject_of
@@ -103,7 +104,8 @@ class PlanScreen(WorkbenchScreen):
         if recipe is None:
             return
         plan = make_plan(recipe, self._base_dir, self.workbench.gpus, self.workbench.host or host_snapshot())
-        self.app.call_from_thread(self._show, plan)
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(self._show, plan)
 
     def _show(self, plan: Plan) -> None:
         if plan.recipe is not self._recipe:
