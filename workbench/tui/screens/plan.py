@@ -36,12 +36,13 @@ class PlanScreen(WorkbenchScreen):
 
     MODE = "plan"
     CSS_PATH = "plan.tcss"
+    VERTICAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [(0, "-short"), (32, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+l", "launch", "Launch", priority=True),
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("ctrl+o", "open", "Open", priority=True),
         Binding("ctrl+d", "data", "Data", priority=True),
-        Binding("ctrl+t", "apply_suggestion", "Fit", priority=True),
+        Binding("ctrl+t", "apply_suggestion", "Make it fit", show=False, priority=True),
         # A letter goes to the field that is being typed in; the footer then shows f1.
         Binding("e,f1", "explain", "Explain"),
         Binding("pagedown", "scroll_meaning(1)", "More below", show=False, priority=True),
@@ -70,8 +71,7 @@ class PlanScreen(WorkbenchScreen):
                     memory.border_title = "Predicted GPU memory"
                     yield MemoryTable()
                 suggestions = SuggestionList()
-                suggestions.border_title = "To make it fit"
-                suggestions.border_subtitle = "ctrl+t applies the marked one"
+                suggestions.border_title = "To make it fit: ctrl+t applies"
                 yield suggestions
                 with Vertical(classes="panel", id="facts") as facts:
                     facts.border_title = "What it does"
