@@ -20,7 +20,8 @@ class SuggestionList(OptionList):
 
     DEFAULT_CSS = """
     SuggestionList {
-        height: auto; max-height: 14; display: none; scrollbar-size-vertical: 1; background: $background; padding: 0 1;
+        height: auto; max-height: 14; display: none; background: $background; padding: 0 1;
+        scrollbar-size-vertical: 1; scrollbar-background: $background; scrollbar-color: $border;
         border: round $border; border-title-color: $warning; border-subtitle-color: $foreground 50%;
     }
     SuggestionList:focus { border: round $primary 70%; background-tint: $foreground 0%; }
