@@ -41,7 +41,7 @@ class PlanScreen(WorkbenchScreen):
         Binding("ctrl+l", "launch", "Launch", priority=True),
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("ctrl+o", "open", "Open", priority=True),
-        Binding("ctrl+d", "data", "Data", priority=True),
+        Binding("ctrl+d", "data", "Rows", priority=True),
         Binding("ctrl+t", "apply_suggestion", "Make it fit", show=False, priority=True),
         # A letter goes to the field that is being typed in; the footer then shows f1.
         Binding("e,f1", "explain", "Explain"),
