@@ -9,7 +9,7 @@ from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 from textual.widgets import Static
 
-from tests.tui.test_plan_screen import application, field, settled
+from tests.tui.test_plan_screen import application, field, settled, shown
 from workbench.engine.memory.estimate import MemoryEstimate
 from workbench.engine.memory.suggestions import Suggestion
 from workbench.engine.planning import Plan, make_plan
@@ -152,6 +152,23 @@ async def test_time_is_unknown_before_a_first_run_and_measured_after() -> None:
         assert facts["peak"].count("MiB") == 3
         lines = screen.query_one(PlanFacts).compose_lines(36)
         assert all(len(line.plain) <= 36 for line in lines)
+
+
+async def test_what_is_not_estimated_is_said_in_full(tmp_path: Path) -> None:
+    path = tmp_path / "odd.yaml"
+    path.write_text("model: tiny-base\ndataset: glossary\nlora: {target_modules: [no_such_layer]}\n")
+    app = application(gpus=1, recipe=path)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await settled(pilot)
+        assert shown(screen).count("not estimated") == 2
+        assert screen._plan is not None
+        assert "no_such_layer" in dict(plan_facts(screen._plan, None, False))["peak"]
+        field(screen, "model").query_one("Input").focus()
+        await pilot.press("ctrl+u", *"nobody/unknown")
+        screen = await settled(pilot)
+        assert screen._plan is not None
+        assert "on this disk or by name" in shown(screen)
+        assert "rehearsed" not in dict(plan_facts(screen._plan, None, False))
 
 
 def test_a_rehearsal_is_told_in_a_sentence() -> None:

@@ -43,9 +43,10 @@ class MemoryTable(Lines):
         if plan is None:
             return [Content.styled("Calculating…" if not self.ascii else "Calculating...", _MUTED)]
         if plan.comparison is None:
-            return [Content.styled("Memory is shown once the model is known.", _MUTED)] if plan.model is None else [
-                Content.styled("No estimate for this model.", _MUTED),
-                Content.styled("ctrl+r traces the real trainer.", _MUTED)]
+            known = plan.model is not None and plan.model.kind != "hub"
+            words = ("No estimate for this model.", "ctrl+r traces the real trainer.") if known else (
+                "Memory is shown once the model is", "known: on this disk or by name.")
+            return [Content.styled(line, _MUTED) for line in words]
         scale = _scale(plan)
         lines = [self._heading(width)]
         for column in plan.comparison.tunings:
@@ -65,7 +66,7 @@ class MemoryTable(Lines):
         title = Content.styled(f"{marker if chosen else ' '} {TUNINGS[column.tuning].title:<6}", style)
         estimate = column.estimate
         if estimate is None:
-            return Content.assemble(title, " ", (column.problem or "not estimated", _MUTED))
+            return Content.assemble(title, (f"{'not estimated':>14}", _MUTED))
         band = ""
         if width >= _ROOM_FOR_BAND:
             dash = "-" if self.ascii else "–"

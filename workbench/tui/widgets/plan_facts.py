@@ -60,7 +60,8 @@ class PlanFacts(Lines):
 
 def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> list[tuple[str, str]]:
     """Labels and sentences."""
-    estimate = plan.comparison[plan.recipe.tuning].estimate if plan.comparison else None
+    column = plan.comparison[plan.recipe.tuning] if plan.comparison else None
+    estimate = column.estimate if column else None
     facts = []
     if plan.architecture is not None and estimate is not None:
         share = estimate.trainable_parameters / plan.architecture.parameters
@@ -71,7 +72,9 @@ def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> li
         moment = estimate.peak_moment.removeprefix("the ")
         facts.append(("peak", f"{gib(estimate.peak_bytes, 2)}, from {gib(estimate.low_bytes, 2)} to "
                               f"{gib(estimate.high_bytes, 2)}; at the {moment}"))
-    if plan.model is not None:
+    elif column is not None and column.problem:
+        facts.append(("peak", f"not estimated: {column.problem}"))
+    if plan.model is not None and plan.model.kind != "hub":
         facts.append(("rehearsed", rehearsal_sentence(rehearsal, estimate, ascii)))
     if plan.tokens_per_second is None:
         facts.append(("time", "unknown until a first run of this kind here"))
