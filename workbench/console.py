@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from workbench.engine.errors import WorkbenchError
-from workbench.engine.explain.document import Bars, Explanation, Table
+from workbench.engine.explain.document import Bars, Explanation, Table, to_ascii
 from workbench.engine.figures import age, count, gib, number
 from workbench.engine.planning import Plan
 from workbench.engine.runs.store import RunSummary
@@ -50,7 +50,7 @@ def runs_table(runs: Sequence[RunSummary]) -> str:
 
 
 def explanation_text(explanation: Explanation) -> str:
-    """An explanation as wide as the terminal, 100 columns at most."""
+    """An explanation as wide as the terminal, 100 columns at most; in seven bits where the output is not UTF-8."""
     width = min(shutil.get_terminal_size().columns, 100)
     lines = [explanation.title]
     for section in explanation.sections:
@@ -62,7 +62,8 @@ def explanation_text(explanation: Explanation) -> str:
                 lines += _bars(part, width)
             else:
                 lines.append(textwrap.fill(part, width, initial_indent="  ", subsequent_indent="  "))
-    return "\n".join(lines)
+    text = "\n".join(lines)
+    return text if (sys.stdout.encoding or "").lower().startswith("utf") else to_ascii(text)
 
 
 def _bars(bars: Bars, width: int) -> list[str]:

@@ -210,9 +210,11 @@ def test_tables_of_large_models_keep_to_eighty_columns(topic: str) -> None:
                     assert sum(widths) + 2 * (len(part.header) - 1) <= _ROOM, (model, section.title)
 
 
-def test_the_command(workbench: RunCommand) -> None:
+def test_the_command(workbench: RunCommand, monkeypatch: pytest.MonkeyPatch) -> None:
     text = workbench("explain", "lora", "--lora-r", "4").stdout
     assert "ADAPTER r=4" in text
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert "512x512 layer" in workbench("explain", "lora").stdout
     figures = json.loads(workbench("explain", "quantization", "--json").stdout)
     assert figures["weights"]["tensor"].startswith("model.layers.")
     wrong = workbench("explain", "lorra")
