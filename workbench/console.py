@@ -1,12 +1,15 @@
 """Plain text for the command line: tables, plans, errors. No screens here."""
 
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
 from workbench.engine.errors import WorkbenchError
+from workbench.engine.explain.document import Bars, Explanation, Table, to_ascii
 from workbench.engine.figures import age, count, duration, gib, number
 from workbench.engine.planning import Plan
 from workbench.engine.runs.store import RunSummary
@@ -44,6 +47,30 @@ def runs_table(runs: Sequence[RunSummary]) -> str:
     rows = [(run.id, run.state, f"{run.step}/{run.total_steps or '?'}", number(run.last_loss), age(run.started))
             for run in runs]
     return table(("RUN", "STATE", "STEP", "LOSS", "STARTED"), rows, right=(2, 3))
+
+
+def explanation_text(explanation: Explanation) -> str:
+    """An explanation as wide as the terminal, 100 columns at most; in seven bits where the output is not UTF-8."""
+    width = min(shutil.get_terminal_size().columns, 100)
+    lines = [explanation.title]
+    for section in explanation.sections:
+        lines += ["", section.title]
+        for part in section.parts:
+            if isinstance(part, Table):
+                lines.append(textwrap.indent(table(part.header, part.rows, part.right), "  "))
+            elif isinstance(part, Bars):
+                lines += _bars(part, width)
+            else:
+                lines.append(textwrap.fill(part, width, initial_indent="  ", subsequent_indent="  "))
+    text = "\n".join(lines)
+    return text if (sys.stdout.encoding or "").lower().startswith("utf") else to_ascii(text)
+
+
+def _bars(bars: Bars, width: int) -> list[str]:
+    most, label = max(*bars.counts, 1), max(map(len, bars.labels))
+    room = max(min(width - label - 14, 50), 1)
+    return [f"  {name:>{label}} {'#' * round(number / most * room)} {number:,}"
+            for name, number in zip(bars.labels, bars.counts, strict=True)]
 
 
 def plan_text(plan: Plan) -> str:

@@ -17,6 +17,7 @@ from workbench.engine.memory.calibration import Throughput, calibrated, throughp
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings
 from workbench.engine.memory.estimate import estimate_memory
+from workbench.engine.memory.suggestions import Suggestion
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.history import History, read_history
 
@@ -50,6 +51,8 @@ class Plan:
     """What a like run of this home measured; None until there is one."""
     seconds: float | None = None
     """Training time at that pace, samples and evaluations left out."""
+    suggestions: tuple[Suggestion, ...] = ()
+    """What would make the chosen tuning fit, cheapest first; empty when it fits."""
 
     def to_json(self) -> dict[str, Any]:
         """As `workbench plan --json` shows it."""

@@ -19,6 +19,8 @@ class DeviceFit:
 
     fits: the upper end of the band still fits. tight: the predicted peak fits, the band does not.
     unknown: the device does not say how much memory is free.
+    `largest_batch` (rows) and `longest_max_length` (tokens) are the most that would fit, each with all else as it is;
+    None where not even 1 fits or it is not known.
     """
 
     device: Literal["gpu", "host"]
@@ -26,6 +28,8 @@ class DeviceFit:
     name: str
     free_bytes: int | None
     fit: Fit
+    largest_batch: int | None = None
+    longest_max_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

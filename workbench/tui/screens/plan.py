@@ -6,15 +6,13 @@ from typing import ClassVar
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
-from textual.content import Content
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.events import DescendantFocus
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
-from workbench.engine.catalog.models import list_models
-from workbench.engine.data.sources import BUILT_IN
-from workbench.engine.errors import WorkbenchError
-from workbench.engine.figures import count, gib
+from workbench.engine.errors import InputError, WorkbenchError
+from workbench.engine.explain.topics import subject_of
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.paths import recipes_dir
 from workbench.engine.planning import Plan, make_plan
@@ -22,11 +20,15 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe, save_recipe
 from workbench.engine.runs.launcher import launch
 from workbench.tui.screens.base import WorkbenchScreen
-from workbench.tui.screens.picker import Pick, PickerScreen
+from workbench.tui.screens.explain import ExplainScreen
+from workbench.tui.screens.picker import PickerScreen
+from workbench.tui.screens.plan_picks import dataset_picks, model_picks, recipe_picks
 from workbench.tui.screens.prompt import PromptScreen
 from workbench.tui.widgets.fields import Field
 from workbench.tui.widgets.memory_table import MemoryTable
+from workbench.tui.widgets.plan_facts import PlanFacts
 from workbench.tui.widgets.plan_form import PlanForm
+from workbench.tui.widgets.suggestion_list import SuggestionList
 
 
 class PlanScreen(WorkbenchScreen):
@@ -34,11 +36,17 @@ class PlanScreen(WorkbenchScreen):
 
     MODE = "plan"
     CSS_PATH = "plan.tcss"
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+l", "launch", "Launch", priority=True),
-        Binding("ctrl+s", "save", "Save recipe", priority=True),
-        Binding("ctrl+o", "open", "Open recipe", priority=True),
-        Binding("ctrl+d", "data", "See data", priority=True),
+        Binding("ctrl+s", "save", "Save", priority=True),
+        Binding("ctrl+o", "open", "Open", priority=True),
+        Binding("ctrl+d", "data", "Rows", priority=True),
+        Binding("ctrl+t", "apply_suggestion", "Make it fit", show=False, priority=True),
+        # A letter goes to the field that is being typed in; the footer then shows f1.
+        Binding("e,f1", "explain", "Explain"),
+        Binding("pagedown", "scroll_meaning(1)", "More below", show=False, priority=True),
+        Binding("pageup", "scroll_meaning(-1)", "More above", show=False, priority=True),
         Binding("escape", "leave_field", "Leave field", show=False),
     ]
 
@@ -58,17 +66,23 @@ class PlanScreen(WorkbenchScreen):
             form = PlanForm(self._recipe)
             form.border_title = self._path.name if self._path else "Recipe: the demo, yours to change"
             yield form
-            with Vertical(id="meaning"):
+            with VerticalScroll(id="meaning", can_focus=False):
                 with Vertical(classes="panel", id="memory") as memory:
                     memory.border_title = "Predicted GPU memory"
                     yield MemoryTable()
+                suggestions = SuggestionList()
+                suggestions.border_title = "To make it fit: ctrl+t applies"
+                yield suggestions
                 with Vertical(classes="panel", id="facts") as facts:
                     facts.border_title = "What it does"
-                    yield Static(id="facts-text", markup=False)
-        yield Static(id="help", classes="muted", markup=False)
+                    yield PlanFacts()
+        with Horizontal(id="foot"):
+            yield Static(id="help", classes="muted", markup=False)
+            yield Static("pgdn shows more", id="more", classes="muted", markup=False)
 
     def on_mount(self) -> None:
         """Plan what is shown first."""
+        self.watch(self.query_one("#meaning"), "show_vertical_scrollbar", self._hint_at_more)
         self._replan()
 
     def on_screen_resume(self) -> None:
@@ -90,18 +104,24 @@ class PlanScreen(WorkbenchScreen):
         if recipe is None:
             return
         plan = make_plan(recipe, self._base_dir, self.workbench.gpus, self.workbench.host or host_snapshot())
-        self.app.call_from_thread(self._show, plan)
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(self._show, plan)
 
     def _show(self, plan: Plan) -> None:
         if plan.recipe is not self._recipe:
             return
         self._plan = plan
-        self.query_one(MemoryTable).plan = plan
+        self.query_one(MemoryTable).show(plan)
+        self.query_one(SuggestionList).show(plan.suggestions)
+        self.query_one(PlanFacts).show(plan)
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
-        self.query_one("#facts-text", Static).update(_facts(plan))
+        self.refresh_bindings()
         if self._launch_wanted:
             self._launch_wanted = False
             self._launch(plan)
+
+    def _hint_at_more(self, more: bool) -> None:
+        self.query_one("#more").set_class(more, "-some")
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Say what the focused field means."""
@@ -112,7 +132,7 @@ class PlanScreen(WorkbenchScreen):
     @on(Field.PickRequested)
     def _pick(self, event: Field.PickRequested) -> None:
         spec = event.field.spec
-        picks = _models() if spec.picker == "model" else _datasets(self._base_dir)
+        picks = model_picks() if spec.picker == "model" else dataset_picks(self._base_dir)
 
         def take(value: str | None) -> None:
             if value is not None:
@@ -123,6 +143,40 @@ class PlanScreen(WorkbenchScreen):
     def action_leave_field(self) -> None:
         """Let the number keys work again."""
         self.set_focus(None)
+
+    def action_scroll_meaning(self, by: int) -> None:
+        """Show what does not fit below or above on the right, whatever has the focus."""
+        meaning = self.query_one("#meaning", VerticalScroll)
+        (meaning.scroll_page_down if by > 0 else meaning.scroll_page_up)(animate=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Making it fit is offered only where there is something to offer."""
+        return action != "apply_suggestion" or bool(self._plan and self._plan.suggestions)
+
+    def action_apply_suggestion(self) -> None:
+        """Change the form as the marked suggestion says."""
+        marked = self.query_one(SuggestionList).marked
+        if marked is not None:
+            self._apply(SuggestionList.Chosen(marked))
+
+    @on(SuggestionList.Chosen)
+    def _apply(self, event: SuggestionList.Chosen) -> None:
+        self.query_one(PlanForm).set_values(dict(event.suggestion.changes))
+        self.notify(f"Applied: {event.suggestion.words}", markup=False)
+
+    def action_explain(self) -> None:
+        """The arithmetic of the objective when that has the focus, else of the tuning, on this model."""
+        recipe = self._recipe
+        if recipe is None:
+            self.notify("Mend the marked field first.", severity="warning")
+            return
+        topic = recipe.objective if self.query_one(PlanForm).focused_key == "objective" else recipe.tuning
+        try:
+            subject = subject_of(recipe, self._base_dir)
+        except InputError as error:
+            self.notify(f"{error.message} {error.hint or ''}".strip(), severity="warning", markup=False)
+        else:
+            self.app.push_screen(ExplainScreen(topic, subject))
 
     def action_launch(self) -> None:
         """Start the run and watch it; while the plan is still being made, as soon as it is."""
@@ -168,17 +222,11 @@ class PlanScreen(WorkbenchScreen):
 
     def action_open(self) -> None:
         """Open another recipe: those that are shipped, and those in the current directory."""
-        roots = (recipes_dir(), Path.cwd())
-        paths = dict.fromkeys(path for root in roots for path in sorted(root.glob("**/*.yaml"))
-                              if root == recipes_dir() or path.parent == root)
-        picks = [Pick(str(path.relative_to(recipes_dir())) if recipes_dir() in path.parents else str(path), "")
-                 for path in paths]
-
         def take(value: str | None) -> None:
             if value is not None:
                 self._open(recipes_dir() / value)
 
-        self.app.push_screen(PickerScreen("Open a recipe", picks), take)
+        self.app.push_screen(PickerScreen("Open a recipe", recipe_picks()), take)
 
     def _open(self, path: Path) -> None:
         try:
@@ -196,39 +244,3 @@ class PlanScreen(WorkbenchScreen):
         """Look at the dataset."""
         if self._recipe is not None:
             self.workbench.inspect_data(self._recipe.dataset.path, self._base_dir)
-
-
-def _facts(plan: Plan) -> Content:
-    recipe = plan.recipe
-    lines: list[Content] = []
-    if plan.architecture is not None:
-        trained = plan.comparison[recipe.tuning].estimate if plan.comparison else None
-        share = trained.trainable_parameters / plan.architecture.parameters if trained else 0
-        lines.append(_line("parameters", f"{count(plan.architecture.parameters)}, "
-                           f"{count(trained.trainable_parameters if trained else None)} trained ({share * 100:.3g}%)"))
-    lines.append(_line("rows", f"{plan.rows:,}" if plan.rows is not None else "known at launch"))
-    batch = f"{recipe.effective_batch_size} rows"
-    lines.append(_line("steps", f"{plan.steps:,}, each of {batch}" if plan.steps is not None else "known at launch"))
-    lines.append(_line("tokens", f"about {count(plan.tokens)}" if plan.tokens is not None else "known at launch"))
-    estimate = plan.comparison[recipe.tuning].estimate if plan.comparison else None
-    if estimate is not None:
-        lines.append(_line("peak", f"{gib(estimate.peak_bytes, 2)}, at the {estimate.peak_moment}"))
-    lines += [Content.assemble(("! ", "$warning"), (warning, "$foreground 75%")) for warning in plan.warnings]
-    for problem in plan.problems:
-        lines.append(Content.assemble(("✗ ", "$error"), f"{problem.message} {problem.hint or ''}"))
-    return Content("\n").join(lines)
-
-
-def _line(label: str, text: str) -> Content:
-    return Content.assemble((f"{label:<11}", "$foreground 55%"), text)
-
-
-def _models() -> list[Pick]:
-    words = {"builtin": "built in", "cache": "on this disk", "folder": "on this disk", "catalogue": "from the Hub"}
-    return [Pick(model.name, f"{count(model.parameters):>6} {words[model.source]}") for model in list_models()]
-
-
-def _datasets(base_dir: Path) -> list[Pick]:
-    local = [path for path in sorted(base_dir.iterdir()) if path.suffix in (".jsonl", ".json", ".ndjson")]
-    return [*(Pick(name, "built in") for name in BUILT_IN if "pairs" not in name),
-            *(Pick(path.name, gib(path.stat().st_size)) for path in local)]

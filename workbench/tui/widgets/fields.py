@@ -72,7 +72,8 @@ class Choice(Widget, can_focus=True):
         """◂ title ▸, or the title alone when there is nothing to choose."""
         if len(self._choices) == 1:
             return Content(self._choices[0][1])
-        return Content.assemble(("◂ ", "$foreground 45%"), self._choices[self.index][1], (" ▸", "$foreground 45%"))
+        left, right = ("< ", " >") if getattr(self.app, "ascii_only", False) else ("◂ ", " ▸")
+        return Content.assemble((left, "$foreground 45%"), self._choices[self.index][1], (right, "$foreground 45%"))
 
     def action_step(self, by: int) -> None:
         """Choose a neighbour."""

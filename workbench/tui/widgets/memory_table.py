@@ -1,14 +1,13 @@
-"""Predicted GPU memory of full, LoRA and QLoRA, as stacked bars on one scale."""
+"""Predicted GPU memory of full, LoRA and QLoRA: stacked bars on one scale, and what would fit on each GPU."""
 
-from textual.app import RenderResult
 from textual.content import Content
-from textual.reactive import reactive
-from textual.widget import Widget
 
 from workbench.engine.memory.comparison import TuningComparison
 from workbench.engine.planning import Plan
 from workbench.engine.tuning import TUNINGS
 from workbench.tui.format import count, gib
+from workbench.tui.widgets.device_fits import FIT_STYLES, MOST_GROUPS, device_lines, group_gpus, mark_of
+from workbench.tui.widgets.lines import Lines
 
 # (title, components of an estimate, colour, ASCII letter)
 _PARTS = (
@@ -18,85 +17,111 @@ _PARTS = (
     ("workspace", ("workspace",), "$secondary", "K"),
 )
 _SHORT = {"gradients + optimizer": "optim", "activations": "activ.", "workspace": "work"}
-_FIT_STYLES = {"fits": "$success", "tight": "$warning", "no": "$error", "unknown": "$foreground 55%"}
-_FIT_WORDS = {"fits": "fits", "tight": "tight", "no": "too big", "unknown": "no GPU"}
+_MUTED = "$foreground 55%"
+_FAINT = "$foreground 20%"
+# Beyond this many times the largest peak, free memory is off the scale: bars of a small model stay readable.
+_LONGEST_SCALE = 4
+_ROOM_FOR_BAND = 52
 
 
-class MemoryTable(Widget):
-    """The comparison; the recipe's own tuning is marked. Two lines a tuning, then a legend and the devices."""
+class MemoryTable(Lines):
+    """The comparison, the recipe's own tuning marked. A stroke or letter in a bar is the free memory of a GPU, an
+    arrow at its end that there is more than the scale shows."""
 
-    DEFAULT_CSS = "MemoryTable { height: auto; min-height: 9; }"
-    plan: reactive[Plan | None] = reactive(None, layout=True)
+    def __init__(self) -> None:
+        super().__init__()
+        self._plan: Plan | None = None
 
-    def render(self) -> RenderResult:
-        """Figures and bars for the width there is."""
-        plan = self.plan
+    def show(self, plan: Plan) -> None:
+        """Show another plan."""
+        self._plan = plan
+        self.redraw()
+
+    def compose_lines(self, width: int) -> list[Content]:
+        """A heading, two lines a tuning, the legend, the GPUs."""
+        plan = self._plan
         if plan is None:
-            return Content.styled("Calculating…", "$foreground 55%")
+            return [Content.styled("Calculating…" if not self.ascii else "Calculating...", _MUTED)]
         if plan.comparison is None:
-            return Content.styled("Memory is shown once the model is known.", "$foreground 55%")
-        width = max(self.content_size.width or self.size.width, 20)
-        columns = plan.comparison.tunings
-        scale = max([column.estimate.peak_bytes for column in columns if column.estimate]
-                    + [gpu.free_bytes for gpu in plan.gpus if gpu.free_bytes] + [1])
-        lines = []
-        for column in columns:
-            chosen = column.tuning == plan.recipe.tuning
-            lines += [self._figures(column, chosen, width), self._bar(column, scale, width)]
-        return Content("\n").join([*lines, self._legend(width), *self._devices(plan, width)])
+            known = plan.model is not None and plan.model.kind != "hub"
+            words = ("No estimate for this model.", "ctrl+r traces the real trainer.") if known else (
+                "Memory is shown once the model is", "known: on this disk or by name.")
+            return [Content.styled(line, _MUTED) for line in words]
+        scale = _scale(plan)
+        lines = [self._heading(width)]
+        for column in plan.comparison.tunings:
+            lines += [self._figures(column, column.tuning == plan.recipe.tuning, width),
+                      self._bar(column, scale, self._marks(plan), width)]
+        devices = device_lines(plan.comparison, plan.recipe.tuning, plan.gpus, width, self.ascii)
+        return [*lines, self._legend(width), *devices]
+
+    def _heading(self, width: int) -> Content:
+        band = f"{'low – high' if not self.ascii else 'low - high':>15}" if width >= _ROOM_FOR_BAND else ""
+        start = f"{'peak':>18}{band}  fits"
+        return Content.styled(f"{start}{'trained':>{max(width - len(start), 0)}}", _MUTED)
 
     def _figures(self, column: TuningComparison, chosen: bool, width: int) -> Content:
-        marker = ">" if self._ascii else "▸"
+        marker = ">" if self.ascii else "▸"
         style = "bold $foreground" if chosen else "$foreground 75%"
         title = Content.styled(f"{marker if chosen else ' '} {TUNINGS[column.tuning].title:<6}", style)
-        if column.estimate is None:
-            return Content.assemble(title, " ", (column.problem or "not estimated", "$foreground 55%"))
-        fit = Content.styled(f"{_FIT_WORDS[column.fit]:<7}", _FIT_STYLES[column.fit])
-        trains = f"trains {count(column.estimate.trainable_parameters)}"
-        parts: list[Content | str] = [title, Content.styled(f"{gib(column.estimate.peak_bytes):>10}  ", style), fit]
-        if width >= 42:
-            parts.append(Content.styled(f"{trains:>{width - 27}}", "$foreground 55%"))
-        return Content.assemble(*parts)
+        estimate = column.estimate
+        if estimate is None:
+            return Content.assemble(title, (f"{'not estimated':>14}", _MUTED))
+        band = ""
+        if width >= _ROOM_FOR_BAND:
+            dash = "-" if self.ascii else "–"
+            band = f"{_short(estimate.low_bytes)} {dash} {_short(estimate.high_bytes)}".rjust(15)
+        start = Content.assemble(title, (f"{gib(estimate.peak_bytes, 2):>10}", style), (band, _MUTED), "  ",
+                                 (column.fit, FIT_STYLES[column.fit]))
+        trained = count(estimate.trainable_parameters).rjust(max(width - start.cell_length, 0))
+        return Content.assemble(start, (trained, _MUTED))
 
-    def _bar(self, column: TuningComparison, scale: int, width: int) -> Content:
+    def _bar(self, column: TuningComparison, scale: int, marks: list[tuple[int, str]], width: int) -> Content:
         estimate = column.estimate
         if estimate is None:
             return Content("")
-        room = width - 2
-        pieces: list[Content | str] = ["  "]
+        room = max(width - 2, 1)
+        cells = [("." if self.ascii else "─", _FAINT)] * room
         done, drawn = 0.0, 0
         for _, names, color, letter in _PARTS:
             done += sum(estimate.components[name] for name in names)
-            end = round(done / scale * room)
-            pieces.append(Content.styled((letter if self._ascii else "█") * (end - drawn), color))
-            drawn = end
-        rest = room - drawn
-        pieces.append(Content.styled(("." if self._ascii else "─") * rest, "$foreground 20%"))
-        return Content.assemble(*pieces)
+            end = min(round(done / scale * room), room)
+            cells[drawn:end] = [(letter if self.ascii else "█", color)] * (end - drawn)
+            drawn = max(drawn, end)
+        for free, mark in marks:
+            at = round(free / scale * room)
+            if at >= room:
+                cells[-1] = (">" if self.ascii else "→", _MUTED)
+            else:
+                behind = cells[at][1] if at < drawn else ""
+                cells[at] = (mark, f"bold $background on {behind}" if behind else "bold $foreground")
+        return Content.assemble("  ", *cells)
+
+    def _marks(self, plan: Plan) -> list[tuple[int, str]]:
+        """Free bytes and mark of each group of GPUs that says how much it has free."""
+        groups = group_gpus(plan.gpus)[:MOST_GROUPS]
+        return [(group.free_bytes, mark_of(index, len(groups), self.ascii))
+                for index, group in enumerate(groups) if group.free_bytes is not None]
 
     def _legend(self, width: int) -> Content:
         short = width < 60
         pieces: list[Content | str] = ["  "]
         for title, _, color, letter in _PARTS:
             name = _SHORT.get(title, title) if short else title
-            pieces += [Content.styled(letter if self._ascii else "█", color),
-                       Content.styled(f" {name}{' ' if short else '  '}", "$foreground 55%")]
+            pieces += [Content.styled(letter if self.ascii else "█", color),
+                       Content.styled(f" {name}{' ' if short else '  '}", _MUTED)]
         return Content.assemble(*pieces).truncate(width)
 
-    def _devices(self, plan: Plan, width: int) -> list[Content]:
-        if not plan.gpus:
-            text = "No GPU: figures for one with bf16."
-            return [Content.styled("  " + text, "$foreground 55%").truncate(width)]
-        groups: dict[tuple[str, int | None], list[int]] = {}
-        for gpu in plan.gpus:
-            free = gpu.free_bytes // 2**30 * 2**30 if gpu.free_bytes is not None else None
-            groups.setdefault((gpu.name.removeprefix("NVIDIA "), free), []).append(gpu.index)
-        lines = []
-        for (name, free), indices in groups.items():
-            times = f"{len(indices)}× " if len(indices) > 1 else ""
-            lines.append(Content.styled(f"  {times}{name}: {gib(free)} free", "$foreground 65%").truncate(width))
-        return lines[:4]
 
-    @property
-    def _ascii(self) -> bool:
-        return bool(getattr(self.app, "ascii_only", False))
+def _scale(plan: Plan) -> int:
+    """Bytes that a whole bar stands for."""
+    assert plan.comparison is not None
+    peak = max([column.estimate.peak_bytes for column in plan.comparison.tunings if column.estimate] + [1])
+    free = max([gpu.free_bytes for gpu in plan.gpus if gpu.free_bytes] + [0])
+    # One cell more than the most that is free, so that its mark is seen.
+    return max(peak, min(round(free * 1.03), _LONGEST_SCALE * peak))
+
+
+def _short(value: int) -> str:
+    """Bytes in the unit of `gib`, without it where that is GiB."""
+    return gib(value).removesuffix(" GiB").removesuffix(" MiB")

@@ -107,16 +107,27 @@ class PlanForm(VerticalScroll, can_focus=False):
         """Show another recipe."""
         self._recipe = recipe
         self._data = recipe.model_dump(mode="json")
-        for field in self.query(Field):
-            field.show(_get(self._data, field.spec.key), self._placeholder(field.spec))
-        self._hide_unused()
-        self._tell()
+        self.set_values({})
 
     def set_value(self, key: str, value: Any) -> None:
         """Set one field, as if typed."""
         field = self._field(key)
         field.show(value)
         self._take(field)
+
+    def set_values(self, values: Mapping[str, Any]) -> None:
+        """Set several settings at once, those without a field too, and tell of the result once."""
+        for key, value in values.items():
+            _set(self._data, key, value)
+        for field in self.query(Field):
+            field.show(_get(self._data, field.spec.key), self._placeholder(field.spec))
+        self._hide_unused()
+        self._tell()
+
+    @property
+    def focused_key(self) -> str | None:
+        """The dotted key of the field that has the focus."""
+        return next((field.spec.key for field in self.query(Field) if field.has_focus_within), None)
 
     def show_problems(self, problems: Mapping[str, str]) -> None:
         """Show each problem (dotted field → sentence) at its field."""
@@ -179,15 +190,20 @@ class Fold(Static, can_focus=True):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter,space,right,left", "unfold", "More", show=False)]
 
-    def __init__(self) -> None:
-        super().__init__("▸ More settings (enter)")
+    def on_mount(self) -> None:
+        """Say which key unfolds."""
+        self._label(unfolded=False)
 
     def action_unfold(self) -> None:
         """Unfold or fold."""
         form = self.query_ancestor(PlanForm)
         form.toggle_class("unfolded")
-        unfolded = form.has_class("unfolded")
-        self.update("▾ More settings" if unfolded else "▸ More settings (enter)")
+        self._label(form.has_class("unfolded"))
+
+    def _label(self, unfolded: bool) -> None:
+        ascii = getattr(self.app, "ascii_only", False)
+        mark = ("v" if ascii else "▾") if unfolded else (">" if ascii else "▸")
+        self.update(f"{mark} More settings{'' if unfolded else ' (enter)'}")
 
     def on_click(self) -> None:
         """The same by mouse."""

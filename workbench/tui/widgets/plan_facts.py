@@ -1,0 +1,103 @@
+"""What a plan would do, in words: what is trained, how much work, the peak and its moment, time, warnings."""
+
+import textwrap
+
+from textual.content import Content
+from textual.geometry import Size
+
+from workbench.engine.figures import count, duration, gib
+from workbench.engine.planning import Plan
+from workbench.engine.text import one_line
+from workbench.tui.widgets.lines import Lines
+from workbench.tui.widgets.rehearsal_status import RehearsalStatus, rehearsal_sentence
+
+_MUTED = "$foreground 55%"
+_LINE = "$foreground"
+_WIDE = 44
+
+
+class PlanFacts(Lines):
+    """A label and a sentence each, long ones wrapped under their beginning; warnings and problems last.
+
+    Unlike other `Lines`, there are more of them where it is narrow: the height is asked for with the width.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._plan: Plan | None = None
+        self._rehearsal: RehearsalStatus | None = None
+
+    def show_rehearsal(self, status: RehearsalStatus | None) -> None:
+        """Show how the rehearsal of this plan's recipe stands."""
+        self._rehearsal = status
+        self.redraw()
+
+    def show(self, plan: Plan) -> None:
+        """Show another plan."""
+        self._plan = plan
+        self.redraw()
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """The lines it takes at a width."""
+        return len(self.compose_lines(width))
+
+    def compose_lines(self, width: int) -> list[Content]:
+        """The facts, wrapped to the width."""
+        plan = self._plan
+        if plan is None:
+            return []
+        lines: list[Content] = []
+        label_width = 11 if width >= _WIDE else 10
+        for label, text in plan_facts(plan, self._rehearsal, self.ascii):
+            lines += _wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
+        for warning in plan.warnings:
+            lines += _wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
+        for problem in plan.problems:
+            text = one_line(f"{problem.message} {problem.hint or ''}".strip(), 400)
+            lines += _wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)
+        return lines
+
+
+def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> list[tuple[str, str]]:
+    """Labels and sentences."""
+    column = plan.comparison[plan.recipe.tuning] if plan.comparison else None
+    estimate = column.estimate if column else None
+    facts = []
+    if plan.architecture is not None and estimate is not None:
+        share = estimate.trainable_parameters / plan.architecture.parameters
+        facts.append(("trains", f"{count(estimate.trainable_parameters)} of {count(plan.architecture.parameters)} "
+                                f"parameters ({share * 100:.3g}%)"))
+    facts.append(("work", _work(plan)))
+    if estimate is not None:
+        moment = estimate.peak_moment.removeprefix("the ")
+        facts.append(("peak", f"{gib(estimate.peak_bytes, 2)}, from {gib(estimate.low_bytes, 2)} to "
+                              f"{gib(estimate.high_bytes, 2)}; at the {moment}"))
+    elif column is not None and column.problem:
+        facts.append(("peak", f"not estimated: {column.problem}"))
+    if plan.model is not None and plan.model.kind != "hub":
+        facts.append(("rehearsed", rehearsal_sentence(rehearsal, estimate, ascii)))
+    if plan.throughput is None:
+        facts.append(("time", "unknown until a first run of this kind here"))
+    else:
+        about = f"about {duration(plan.seconds)} at " if plan.seconds is not None else ""
+        facts.append(("time", f"{about}{plan.throughput.tokens_per_second:,.0f} tokens/s, as measured here"))
+    return facts
+
+
+def _work(plan: Plan) -> str:
+    known = [words for value, words in (
+        (plan.rows, f"{plan.rows or 0:,} rows"),
+        (plan.steps, f"{plan.steps or 0:,} steps of {plan.recipe.effective_batch_size}"),
+        (plan.tokens, f"about {count(plan.tokens)} tokens")) if value is not None]
+    unknown = [name for value, name in ((plan.rows, "rows"), (plan.steps, "steps"), (plan.tokens, "tokens"))
+               if value is None]
+    if unknown:
+        known.append(f"{' and '.join(unknown)} known at launch")
+    return ", ".join(known)
+
+
+def _wrapped(head: str, text: str, width: int, head_style: str, style: str) -> list[Content]:
+    room = max(width - len(head), 10)
+    parts = textwrap.wrap(text, room) or [""]
+    return [Content.assemble((head if index == 0 else " " * len(head), head_style), (part, style))
+            for index, part in enumerate(parts)]
