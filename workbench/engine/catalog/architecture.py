@@ -269,7 +269,7 @@ def _blocks(
 def _intermediate(read: ConfigReader, family: Family, hidden: int, unused: bool) -> int:
     """The dense MLP's inner size: four times the hidden size where the family leaves it to that."""
     if not family.intermediate:
-        return hidden * (read.size("expansion_ratio") if family.model_type == "mpt" else 4)
+        return 4 * hidden
     if unused:
         return hidden
     return read.size(family.intermediate, 4 * hidden if family.intermediate in _QUADRUPLED else None)
