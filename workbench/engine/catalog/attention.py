@@ -68,7 +68,7 @@ def _projections(b: BlockBuilder, family: Family, shape: AttentionShape, x: int)
     widths = (shape.queries, shape.keys, shape.keys)
     if len(family.qkv) == 1:
         product = b.linear(x, family.qkv[0], sum(widths), shape.bias, quantised=family.quantised)
-        query, key, value = b.split(product, *widths)
+        query, key, value = b.split(product, *widths, slices=family.slices)
     else:
         query, key, value = (b.linear(x, name, width, shape.bias, quantised=family.quantised)
                              for name, width in zip(family.qkv, widths, strict=True))  # fmt: skip

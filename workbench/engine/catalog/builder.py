@@ -44,13 +44,13 @@ class BlockBuilder:
         self.linears.append(layer)
         return self.op("linear", (x,), out, layer=layer)
 
-    def split(self, x: int, *widths: int) -> tuple[int, ...]:
-        """Views of one value, side by side: `torch.split`, whose backward joins all gradients at once."""
+    def split(self, x: int, *widths: int, slices: bool = False) -> tuple[int, ...]:
+        """Views of one value, side by side: `torch.split`, whose backward joins all gradients at once, or slices."""
         outputs = []
         for width in widths:
             self.values.append(Value(width, x))
             outputs.append(len(self.values) - 1)
-        self.operations.append(Operation("split", (x,), tuple(outputs)))
+        self.operations.append(Operation("split", (x,), tuple(outputs), "slices" if slices else ""))
         return tuple(outputs)
 
     def norm(self, x: int, kind: str, weights: int | None = None) -> int:
@@ -62,7 +62,7 @@ class BlockBuilder:
             return self.op("weight", (normalised,), width)
         if kind in ("rms_fp32", "rms_fp32_cast", "layer_fp32"):
             weighted = self.op("weight", (normalised,), width, variant="fp32")
-            return self.op("cast", (weighted,), width)
+            return self.op("cast", (weighted, x), width)
         return normalised
 
     def activation(self, x: int, name: str) -> int:

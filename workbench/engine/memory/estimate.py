@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from workbench.engine.catalog.architecture import Architecture
 from workbench.engine.memory import terms
 from workbench.engine.memory.activations import (
-    RMS_NORM_BACKWARD,
     Setting,
     block_activations,
+    final_norm_backward,
     head_activations,
     norm_saved,
 )
@@ -156,7 +156,7 @@ def _activations(architecture: Architecture, case: MemoryCase, precision: Precis
     blocks = [(block.count, block_activations(setting, block)) for block in architecture.blocks]
     hidden_state = precision.stream * architecture.hidden_size
     head = head_activations(setting)
-    norm = 0 if architecture.traits.layer_norm else RMS_NORM_BACKWARD * architecture.hidden_size
+    norm = final_norm_backward(setting)
     if not case.gradient_checkpointing:
         kept = sum(count * block.saved for count, block in blocks)
         if adapted:
