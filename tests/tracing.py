@@ -4,13 +4,12 @@ import importlib
 import sys
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -47,35 +46,39 @@ class StorageCount(TorchDispatchMode):
 
 
 # CUDA's autocast runs these in fp32 (aten/src/ATen/autocast_mode.h, AT_FORALL_FP32); CPU's does not.
-_FP32 = {"layer_norm", "group_norm", "pow", "__pow__", "square", "rsqrt", "exp", "log", "softplus", "norm"}
-
-
-class AsOnCuda(TorchFunctionMode):
-    """What CUDA's autocast casts to fp32 and CPU's leaves alone; attention's dropout, which CUDA's kernels know."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs, name = kwargs or {}, getattr(func, "__name__", "")
-        if name == "backward":  # a mode is off inside its own function, and checkpoints recompute there
-            with self:
-                return func(*args, **kwargs)
-        if name == "scaled_dot_product_attention":
-            kwargs = {**kwargs, "dropout_p": 0.0}
-        if name in _FP32 and torch.is_autocast_enabled("cpu"):
-            args, kwargs = tree_map(_raised, (args, kwargs))
-        return func(*args, **kwargs)
+_FP32 = ((torch.nn.functional, "layer_norm"), (torch, "pow"), (torch.Tensor, "pow"), (torch.Tensor, "__pow__"),
+         (torch, "square"), (torch.Tensor, "square"))  # fmt: skip
 
 
 def _raised(leaf: Any) -> Any:
     return leaf.float() if isinstance(leaf, torch.Tensor) and leaf.dtype == torch.bfloat16 else leaf
 
 
+def _in_fp32(function: Any) -> Any:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
+            args, kwargs = tree_map(_raised, (args, kwargs))
+        return function(*args, **kwargs)
+
+    return run
+
+
 @contextmanager
 def as_on_cuda() -> Iterator[None]:
-    """trl's Triton kernels work in place; their CPU stand-ins do not. Only what they allocate matters here."""
+    """CUDA's autocast, attention kernels that know dropout, and trl's Triton kernels, which work in place where their
+    CPU stand-ins do not. Only what they allocate matters here."""
     kernels = importlib.import_module("trl.kernels.chunked_logprob")
     names = ("_addmm_fp32", "_forward_tile", "_backward_tile")
-    nothing = {name: lambda *arguments, **keywords: None for name in names}
-    with patch.multiple(kernels, **nothing), AsOnCuda():
+    attention = torch.nn.functional.scaled_dot_product_attention
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(patch.object(kernels, name, lambda *arguments, **keywords: None))
+        for place, name in _FP32:
+            stack.enter_context(patch.object(place, name, _in_fp32(getattr(place, name))))
+        stack.enter_context(patch.object(
+            torch.nn.functional, "scaled_dot_product_attention",
+            lambda *args, **kwargs: attention(*args[:4], **{**kwargs, "dropout_p": 0.0}),
+        ))  # fmt: skip
         yield
 
 

@@ -34,7 +34,9 @@ def middle_config(family: str) -> dict[str, Any]:
         elif key in ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"):
             config[key] = 24
     heads = {"num_key_value_heads": 24 if "v_head_dim" in config else 8, "head_dim": 64, "num_kv_heads": 8}
-    latent = {"qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64}
+    latent = {"qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 96}
+    if "v_head_dim" in config:
+        heads["head_dim"] = latent["qk_rope_head_dim"]
     config |= {key: value for key, value in (heads | latent).items() if key in config}
     positions = {key: LENGTH for key in ("n_positions", "max_position_embeddings") if key in config}
     return config | positions | {"vocab_size": 32000}

@@ -18,11 +18,12 @@ __all__ = ["BlockActivations", "Setting", "block_activations", "final_norm_backw
 @dataclass(frozen=True, slots=True)
 class BlockActivations:
     """Bytes of one block: `saved` per token until its backward, `backward` per token on top of that, `fixed` whatever
-    the number of tokens."""
+    the number of tokens. `pending` counts trained weights that have no gradient yet when most is alive."""
 
     saved: float
     backward: float
     fixed: float = 0
+    pending: int = 0
 
 
 def block_activations(setting: Setting, block: Block) -> BlockActivations:
@@ -37,7 +38,18 @@ def block_activations(setting: Setting, block: Block) -> BlockActivations:
     if block.experts and setting.adapts_experts:
         # peft's target_parameters: a merged copy of all weights.
         fixed = setting.precision.compute * block.experts.parameters
-    return BlockActivations(tape.saved, tape.peak - tape.saved, fixed)
+    return BlockActivations(tape.saved, tape.peak - tape.saved, fixed, _pending(setting, block, tape.walked_back))
+
+
+def _pending(setting: Setting, block: Block, walked_back: int) -> int:
+    """Weights of the operations that the backward has still to walk, in full fine-tuning; both tensors of a mixture's
+    experts weigh 2 to 1."""
+    if not setting.full:
+        return 0
+    ahead = block.operations[: len(block.operations) - walked_back]
+    linears = sum(op.layer.weight_parameters for op in ahead if op.layer)
+    tensors = [2, 1][: sum(op.kind == "experts" for op in ahead)]
+    return linears + (block.experts.parameters * sum(tensors) // 3 if block.experts else 0)
 
 
 def head_activations(setting: Setting) -> float:

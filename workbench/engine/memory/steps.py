@@ -169,8 +169,10 @@ class Steps:
                 cast = powers * w if powers != given else 0.0
                 return Step(powers, (), size if not cast else size + cast, 0, 3 * powers * w, ((x, size),))
             case "gelu_new" | "gelu_fast":
+                # x/2, tanh, 1 + tanh, and the cube's input; back: the gradients of the product's two sides.
                 cast = powers * w if powers != given else 0.0
-                return Step(powers, (x,), size + cast + 2 * powers * w, powers * w, 4 * powers * w, ((x, size),))
+                kept = (x,) if not cast else ()
+                return Step(powers, kept, size + cast + 2 * powers * w, powers * w, 2 * powers * w, ((x, size),))
             case "quick_gelu":
                 return Step(given, (x,), size, size, 3 * size, ((x, size),))
         return Step(given, (x,), 0, 0, size, ((x, size),))

@@ -7,7 +7,8 @@ from workbench.engine.memory.steps import Step
 
 
 class Tape:
-    """Bytes per token of one run. `saved` is what stays for the backward; `peak` the most that was ever alive.
+    """Bytes per token of one run. `saved` is what stays for the backward; `peak` the most that was ever alive, and
+    `walked_back` how many operations the backward had done by then.
 
     The block's input is counted by whoever keeps it (`counts_input`): a checkpoint does, so a block must not.
     A gradient that joins another is added in place, as autograd does on plain tensors.
@@ -21,13 +22,15 @@ class Tape:
         if not counts_input:
             self.sizes[0] = 0
         self.live = self.peak = self.sizes[0]
+        self.walked_back = 0
         self.holders: dict[int, int] = {}  # steps that keep a value's storage
         self._forward()
         self.saved = self.live - self._output_bytes()
         self._backward()
 
-    def _seen(self, bytes_alive: float) -> None:
-        self.peak = max(self.peak, bytes_alive)
+    def _seen(self, bytes_alive: float, walked_back: int = 0) -> None:
+        if bytes_alive > self.peak:
+            self.peak, self.walked_back = bytes_alive, walked_back
 
     def _output_bytes(self) -> float:
         """The block's output belongs to the next block, and its input to the block before, unless kept here."""
@@ -51,11 +54,11 @@ class Tape:
         if output not in self.holders:
             self.live -= self.sizes[output]
         gradients = _Gradients()
-        self.live += gradients.start(self.operations[-1].outputs[0], self.sizes[output])
-        for op, step in zip(reversed(self.operations), reversed(self.steps), strict=True):
-            self._seen(self.live + gradients.bytes + step.backward)
+        gradients.give(self.operations[-1].outputs[0], self.sizes[output])
+        for done, (op, step) in enumerate(zip(reversed(self.operations), reversed(self.steps), strict=True)):
+            self._seen(self.live + gradients.bytes + step.backward, done)
             gradients.walk(op, step)
-            self._seen(self.live + gradients.bytes)
+            self._seen(self.live + gradients.bytes, done + 1)
             self.live -= step.copies
             for v in {self.roots[v] for v in step.keeps}:
                 self.holders[v] -= 1
@@ -73,11 +76,6 @@ class _Gradients:
         self.users: dict[int, int] = {}
         self.bytes = 0.0
 
-    def start(self, value: int, size: float) -> float:
-        """The gradient that comes from behind the block; 0 bytes of it are counted elsewhere."""
-        self._give(value, size)
-        return 0
-
     def walk(self, op: Operation, step: Step) -> None:
         """Trade the gradients of an operation's outputs for those of its inputs."""
         own = next((self.of[v] for v in op.outputs if v in self.of), None)
@@ -86,16 +84,17 @@ class _Gradients:
                 self.of[value] = own
                 self.users[own] += 1
             elif value not in self.of:
-                self._give(value, size or 0)
+                self.give(value, size or 0)
             elif self.users[self.of[value]] > 1:  # the sum cannot be made in place: others still read it
                 shared = self.of[value]
                 self._drop(value)
-                self._give(value, self.sizes.get(shared, size or 0))
+                self.give(value, self.sizes.get(shared, size or 0))
         for value in op.outputs:
             if value in self.of:
                 self._drop(value)
 
-    def _give(self, value: int, size: float) -> None:
+    def give(self, value: int, size: float) -> None:
+        """A gradient of its own."""
         key = len(self.users)
         self.of[value], self.sizes[key], self.users[key] = key, size, 1
         self.bytes += size
