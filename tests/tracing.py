@@ -63,6 +63,15 @@ def _in_fp32(function: Any) -> Any:
     return run
 
 
+_softmax = torch.nn.functional.softmax
+
+
+def _softmax_in_fp32(*args: Any, **kwargs: Any) -> Any:
+    if torch.is_autocast_enabled("cpu") and kwargs.get("dtype") is None:
+        kwargs["dtype"] = torch.float32
+    return _softmax(*args, **kwargs)
+
+
 @contextmanager
 def as_on_cuda() -> Iterator[None]:
     """CUDA's autocast, attention kernels that know dropout, and trl's Triton kernels, which work in place where their
@@ -73,6 +82,7 @@ def as_on_cuda() -> Iterator[None]:
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(patch.object(kernels, name, lambda *arguments, **keywords: None))
+        stack.enter_context(patch.object(torch.nn.functional, "softmax", _softmax_in_fp32))
         for place, name in _FP32:
             stack.enter_context(patch.object(place, name, _in_fp32(getattr(place, name))))
         stack.enter_context(patch.object(

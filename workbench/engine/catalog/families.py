@@ -45,6 +45,8 @@ class Mixture:
     """The routing weights stay fp32, and so do the products with them."""
     adapters: Literal["none", "mixtral", "qwen2_moe"] = "none"
     """PEFT's conversion (utils/transformers_weight_conversion.py) that reaches the experts, if any."""
+    clamped: bool = False
+    """GPT-OSS's gate of clamped halves, interleaved."""
     described: bool = True
 
 
@@ -236,7 +238,7 @@ _ROWS = (
            mixture=Mixture("n_routed_experts", layers="listed", shared="counted", router_fp32=True, weights_fp32=True,
                            adapters="qwen2_moe")),
     Family("gpt_oss", "GptOssForCausalLM", **_BIAS, norm="rms_fp32_cast", no_sdpa=True, sinks=True,
-           mixture=Mixture("num_local_experts", size="intermediate_size", bias=True, router_bias=True)),
+           mixture=Mixture("num_local_experts", size="intermediate_size", bias=True, router_bias=True, clamped=True)),
     Family("llama4_text", "Llama4ForCausalLM", **_BIAS, rotary="complex",
            intermediate="intermediate_size_mlp",
            mixture=Mixture("num_local_experts", size="intermediate_size", layers="llama4", shared="same",
