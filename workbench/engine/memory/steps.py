@@ -130,6 +130,8 @@ class Steps:
                 if given == 4 or not p.autocast:
                     return Step(given, (x,), 8, 0, gradient, gradients)
                 return Step(4, (), fp32 + 8, 0, fp32 + gradient, gradients)
+            case "layer_1p":
+                return Step(given, (x,), 8, 0, gradient, gradients)
             case "layer_bare":
                 return Step(given, own, copy + 8, copy, fp32 + max(copy, gradient), gradients)
             case "layer_fp32":  # its centred input twice: for the square and for the product
@@ -173,6 +175,9 @@ class Steps:
                 cast = powers * w if powers != given else 0.0
                 kept = (x,) if not cast else ()
                 return Step(powers, kept, size + cast + 2 * powers * w, powers * w, 2 * powers * w, ((x, size),))
+            case "xielu":  # expm1 runs in fp32 under autocast; its difference is kept where its factor is trained
+                kept = (1 + given + powers * (2 if self.setting.full else 1)) * w
+                return Step(powers, (x,), kept, 2 * powers * w, 3 * powers * w, ((x, size),))
             case "sigmoid":
                 return Step(given, op.outputs, 0, 0, size, ((x, size),))
             case "quick_gelu":
