@@ -127,8 +127,8 @@ def _moments(
         ),
         _Moment(
             "backward of the first block",
-            max(gradients * (1 - untied) - activations.pending * precision.trained, 0), 0, activations.first_block * tokens, 0,
-            workspace + activations.fixed_in_block,
+            max(gradients * (1 - untied) - activations.pending * precision.trained, 0), 0,
+            activations.first_block * tokens, 0, workspace + activations.fixed_in_block,
         ),
         _Moment("optimizer step", gradients, copy),
         # Embedding gradients are dense; one that joins another is there twice.
@@ -160,7 +160,7 @@ def _activations(architecture: Architecture, case: MemoryCase, precision: Precis
     hidden_state = precision.stream * architecture.hidden_size
     head = head_activations(setting)
     norm = final_norm_backward(setting)
-    pending = max(((block.saved + block.backward, block.pending) for _, block in blocks))[1]
+    _, pending = max((block.saved + block.backward, block.pending) for _, block in blocks)
     if not case.gradient_checkpointing:
         kept = sum(count * block.saved for count, block in blocks)
         if adapted:
