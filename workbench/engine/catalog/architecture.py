@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from workbench.engine.catalog.attention import AttentionShape, norm_weights, read_latent
+from workbench.engine.catalog.counted import gemma3n_blocks, gemma3n_outer, qwen3_next_blocks
 from workbench.engine.catalog.decoder import BlockShape, build_block, read_experts, sparse_layers
 from workbench.engine.catalog.families import FAMILIES, Family
 from workbench.engine.catalog.layers import LinearLayer
@@ -39,6 +40,7 @@ class Architecture:
     embedding_width: int = 0
     """Width of the token embedding where it is narrower than the stream; 0: as wide."""
     position_parameters: int = 0
+    per_layer_embedding_parameters: int = 0
     outer_norm_parameters: int = 0
     outer: tuple[LinearLayer, ...] = ()
 
@@ -70,6 +72,7 @@ class Architecture:
         return {
             "embedding": self.embedding_parameters,
             "positions": self.position_parameters,
+            "per-layer embeddings": self.per_layer_embedding_parameters,
             "attention": sum(b.count * (b.linear_parameters("attention") + b.other_parameters) for b in blocks),
             "mlp": sum(b.count * b.linear_parameters("mlp") for b in blocks),
             "experts": sum(b.count * b.experts.parameters for b in blocks if b.experts),
@@ -77,7 +80,8 @@ class Architecture:
             "router": sum(b.count * (b.linear_parameters("router") + (b.experts.router_parameters if b.experts else 0))
                           for b in blocks),
             "norms": sum(b.count * b.norm_parameters for b in blocks) + self.outer_norm_parameters,
-            "projections": sum(linear.parameters for linear in self.outer),
+            "projections": sum(linear.parameters for linear in self.outer)
+            + sum(b.count * b.linear_parameters("other") for b in blocks),
             "head": head.bias_parameters + (0 if self.tie_word_embeddings else head.weight_parameters),
         }  # fmt: skip
 
@@ -169,6 +173,10 @@ def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
     embedding = read.size(family.embedding_width, hidden) if family.embedding_width else hidden
     narrow = embedding != hidden
     projections = (("project_in", embedding, hidden), ("project_out", hidden, embedding)) if narrow else ()
+    outer = tuple(LinearLayer(name, a, b, False, "other") for name, a, b in projections)
+    per_layer, per_layer_norm = 0, 0
+    if family.variant == "gemma3n":
+        outer, per_layer, per_layer_norm = gemma3n_outer(read, hidden)
     positions = read.size(family.positions) + family.position_offset if family.positions else 0
     return Architecture(
         traits=family,
@@ -184,8 +192,9 @@ def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
         head_bias=_bias(read, family.head_bias),
         embedding_width=embedding if narrow else 0,
         position_parameters=positions * hidden,
-        outer_norm_parameters=_outer_norms(family, hidden),
-        outer=tuple(LinearLayer(name, a, b, False, "other") for name, a, b in projections),
+        per_layer_embedding_parameters=per_layer,
+        outer_norm_parameters=_outer_norms(family, hidden) + per_layer_norm,
+        outer=outer,
     )
 
 
@@ -252,6 +261,10 @@ def _blocks(
     read: ConfigReader, family: Family, hidden: int, attention: AttentionShape, activation: str
 ) -> tuple[Block, ...]:
     """The decoder blocks, grouped by shape: mixtures may keep some dense."""
+    if family.variant == "gemma3n":
+        return gemma3n_blocks(read, hidden, attention.queries, attention.keys, attention.head_dim)
+    if family.variant == "qwen3_next":
+        return qwen3_next_blocks(read, family, hidden, attention.queries, attention.keys, attention.head_dim)
     layers = read.size("num_hidden_layers")
     sparse = sparse_layers(read, family, layers)
     dense = BlockShape(

@@ -2,7 +2,7 @@
 
 Read off the model code of transformers 5.23. What a `config.json` leaves out takes the default of the family's config
 class (reader.py). Left out here, and so refused: encoder-decoders, state-space and recurrent models (Mamba, Jamba,
-RWKV), and decoders whose attention or residual stream has a form of its own (gated delta nets, Gemma 3n's AltUp).
+RWKV), and decoders whose attention or residual stream has a form of its own; two of those are counted (counted.py).
 """
 
 from dataclasses import dataclass, field, replace
@@ -114,7 +114,7 @@ class Family:
     quantised: bool = True
     mixture: Mixture | None = None
     variant: str = ""
-    """The function in variants.py that adapts this row to a config."""
+    """The function in variants.py that adapts this row to a config, or in counted.py that counts it."""
     fixed: dict[str, Any] = field(default_factory=dict, hash=False)
 
     @property
@@ -165,9 +165,13 @@ _ROWS = (
     Family("qwen3", "Qwen3ForCausalLM", **_BIAS, qk_norm="head"),
     Family("qwen3_moe", "Qwen3MoeForCausalLM", **_BIAS, qk_norm="head",
            mixture=Mixture(layers="step", adapters="qwen2_moe")),
+    Family("qwen3_next", "Qwen3NextForCausalLM", variant="qwen3_next",
+           mixture=Mixture(layers="step", shared="sized", shared_field="shared_expert_intermediate_size",
+                           shared_gate=True, adapters="qwen2_moe")),
     Family("gemma", "GemmaForCausalLM", **_GEMMA),
     Family("gemma2", "Gemma2ForCausalLM", "sandwich", **_GEMMA, no_sdpa=True),
     Family("gemma3_text", "Gemma3ForCausalLM", "sandwich", **_GEMMA, qk_norm="head"),
+    Family("gemma3n_text", "Gemma3nForCausalLM", norm="rms_fp32", activation="hidden_activation", variant="gemma3n"),
     Family("vaultgemma", "VaultGemmaForCausalLM", **_GEMMA, no_sdpa=True),
     Family("phi", "PhiForCausalLM", "parallel", "layer", out="dense", mlp=("fc1", "fc2"), gated=False, qkv_bias="yes",
            out_bias="yes", mlp_bias="yes", head_bias="yes", qk_norm="head", qk_norm_flag="qk_layernorm",

@@ -9,7 +9,8 @@ from workbench.engine.catalog.reader import ConfigReader
 
 def adapted(family: Family, read: ConfigReader) -> Family:
     """The family's row for this config. Raises InputError for a setting that is not described."""
-    return _VARIANTS[family.variant](family, read) if family.variant else family
+    adapt = _VARIANTS.get(family.variant)
+    return adapt(family, read) if adapt else family
 
 
 def _falcon(family: Family, read: ConfigReader) -> Family:

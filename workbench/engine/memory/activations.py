@@ -30,7 +30,7 @@ class BlockActivations:
 def block_activations(setting: Setting, block: Block) -> BlockActivations:
     """The bytes of one block, attention and MLP together."""
     mixture = setting.architecture.traits.mixture
-    if block.experts and mixture and not mixture.described:
+    if not block.operations or (block.experts and mixture and not mixture.described):
         raise InputError(f"The activations of {setting.architecture.family} are not described.", hint=REHEARSAL_HINT)
     tape = _run(setting, block)
     fixed = 0.0
