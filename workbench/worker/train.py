@@ -47,7 +47,14 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
     from workbench.worker.data.conversations import load_conversations
-    from workbench.worker.loading import load_model, load_tokenizer, pick_device, pick_dtype
+    from workbench.worker.loading import (
+        adapters_in_float32,
+        keep_quantised_differentiable,
+        load_model,
+        load_tokenizer,
+        pick_device,
+        pick_dtype,
+    )
     from workbench.worker.objectives.sft import build_trainer
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -70,11 +77,15 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     reporter.phase(f"loading {source.name}")
     model = load_model(source, dtype=dtype, device=device, attn_implementation=recipe.training.attn_implementation,
                        quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+    if recipe.tuning == "qlora":
+        keep_quantised_differentiable(model)
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path),
                             [control, MetricsCallback(reporter, stopwatch), samples, checkpoints])
+    if recipe.tuning == "qlora":
+        adapters_in_float32(trainer.model)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = trainer
