@@ -23,6 +23,10 @@ _KEPT = frozenset(
 )
 
 
+# What __post_init__ still reads of older files.
+_OLD_NAMES = {"bloom": {"hidden_size": "n_embed"}, "falcon": {"hidden_size": "n_embed"}}
+
+
 def defaults_of(model_type: str) -> dict[str, Any]:
     """The fields of a config class with a plain default, and the other names it knows them by."""
     from transformers import CONFIG_MAPPING
@@ -34,7 +38,7 @@ def defaults_of(model_type: str) -> dict[str, Any]:
         if plain and (field.name in _KEPT or not _IRRELEVANT.fullmatch(field.name)):
             fields[field.name] = field.default
     aliases = {ours: theirs for ours, theirs in config_class.attribute_map.items() if theirs in fields}
-    return {"fields": fields, "aliases": aliases}
+    return {"fields": fields, "aliases": aliases | _OLD_NAMES.get(model_type, {})}
 
 
 def main() -> None:

@@ -117,6 +117,13 @@ def test_a_field_left_out_takes_the_config_class_default() -> None:
     assert architecture_from_config(config).parameters == meta_model(config).num_parameters()
 
 
+@pytest.mark.parametrize("family", ["bloom", "falcon"])
+def test_older_files_name_the_hidden_size_n_embed(family: str) -> None:
+    config = small_config(family)
+    config["n_embed"] = config.pop("hidden_size")
+    assert architecture_from_config(config).parameters == meta_model(config).num_parameters()
+
+
 def test_bitsandbytes_takes_linear_layers_but_neither_experts_nor_falcons_own_class() -> None:
     mixtral = architecture_from_config(small_config("mixtral"))
     assert mixtral.block_linear_parameters == 4 * 48 * (2 * 96 + 2 * 32)

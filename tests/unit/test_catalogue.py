@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 from workbench.cli import app
 from workbench.engine.catalog.architecture import architecture_from_config
 from workbench.engine.catalog.models import license_of
+from workbench.engine.errors import InputError
 from workbench.engine.memory.estimate import MemoryCase, estimate_memory
 from workbench.engine.paths import assets_dir
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 TEXT = (assets_dir() / "catalogue.json").read_text(encoding="utf-8")
 ENTRIES: dict[str, dict[str, Any]] = orjson.loads(TEXT)
 
@@ -39,8 +41,15 @@ def test_an_entry_has_its_licence_and_the_count_of_its_config(name: str) -> None
 @pytest.mark.parametrize("name", ENTRIES)
 def test_every_entry_can_be_planned(name: str) -> None:
     architecture = architecture_from_config(ENTRIES[name]["config"])
+    targets = ATTENTION if architecture.family == "phimoe" else "all-linear"
     for tuning in ("full", "lora", "qlora"):
-        assert estimate_memory(architecture, MemoryCase(tuning=tuning)).peak_bytes > 0
+        assert estimate_memory(architecture, MemoryCase(tuning=tuning, target_modules=targets)).peak_bytes > 0
+
+
+def test_a_router_that_peft_would_break_is_refused_in_words() -> None:
+    phi = architecture_from_config(ENTRIES["microsoft/Phi-3.5-MoE-instruct"]["config"])
+    with pytest.raises(InputError, match="router of phimoe"):
+        estimate_memory(phi, MemoryCase())
 
 
 def test_models_json_lists_them_with_their_counts() -> None:

@@ -32,6 +32,12 @@ def block_activations(setting: Setting, block: Block) -> BlockActivations:
     mixture = setting.architecture.traits.mixture
     if not block.operations or (block.experts and mixture and not mixture.described):
         raise InputError(f"The activations of {setting.architecture.family} are not described.", hint=REHEARSAL_HINT)
+    if mixture and mixture.router_layer and mixture.router_layer in setting.adapted:
+        raise InputError(
+            f"PEFT cannot adapt the router of {setting.architecture.family}: its layer answers with a tuple, and the "
+            "first forward fails.",
+            hint="Name the attention layers in target_modules: q_proj, k_proj, v_proj, o_proj.",
+        )
     tape = _run(setting, block)
     fixed = 0.0
     if block.experts and setting.adapts_experts:

@@ -195,7 +195,8 @@ class Steps:
         given = sum(size for _, size in gradients)
         kept = tuple(v for v in values if self.numbers[v] == work)
         # Keys and values repeated for every query head, where the kernel wants them so.
-        repeated = work * (2 * self.width(query) - self.width(key) - self.width(value))
+        times = self.width(query) / self.width(key)
+        repeated = work * (times - 1) * (self.width(key) + self.width(value))
         if self._materialises_scores(op):
             scores = op.heads * case.max_length
             kept_scores, back = self._scores(op, work)
