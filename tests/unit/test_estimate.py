@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.families import small_config
 from workbench.engine.catalog.architecture import Architecture, architecture_from_config
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.errors import InputError
@@ -156,6 +157,16 @@ def test_fsdp_divides_the_states_and_ddp_adds_buckets() -> None:
 def test_what_is_not_described_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         estimate_memory(architecture("Qwen/Qwen3-0.6B"), replace(MemoryCase(), **changes))
+
+
+@pytest.mark.parametrize("family", ["gemma3n_text", "qwen3_next", "llama4_text"])
+def test_a_family_that_is_only_counted_says_so_and_offers_the_rehearsal(family: str) -> None:
+    counted = architecture_from_config(small_config(family))
+    assert counted.parameters > 0
+    with pytest.raises(InputError, match=family) as caught:
+        estimate_memory(counted, MemoryCase(tuning="full"))
+    assert caught.value.hint is not None
+    assert "rehearse" in caught.value.hint
 
 
 @pytest.mark.parametrize("optim", OPTIMIZERS)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from workbench.engine.catalog.architecture import Architecture
 from workbench.engine.memory import terms
 from workbench.engine.memory.activations import (
-    RMS_NORM_BACKWARD,
     Setting,
     block_activations,
+    final_norm_backward,
     head_activations,
     norm_saved,
 )
@@ -126,8 +126,9 @@ def _moments(
             workspace + activations.fixed_in_block,
         ),
         _Moment(
-            "backward of the first block", gradients * (1 - untied), 0, activations.first_block * tokens, 0,
-            workspace + activations.fixed_in_block,
+            "backward of the first block",
+            max(gradients * (1 - untied) - activations.pending * precision.trained, 0), 0,
+            activations.first_block * tokens, 0, workspace + activations.fixed_in_block,
         ),
         _Moment("optimizer step", gradients, copy),
         # Embedding gradients are dense; one that joins another is there twice.
@@ -146,6 +147,8 @@ class _Activations:
     first_block: float
     fixed: float
     fixed_in_block: float
+    pending: int
+    """Weights of the block that are still without gradient at its peak."""
 
 
 def _activations(architecture: Architecture, case: MemoryCase, precision: Precision) -> _Activations:
@@ -156,7 +159,8 @@ def _activations(architecture: Architecture, case: MemoryCase, precision: Precis
     blocks = [(block.count, block_activations(setting, block)) for block in architecture.blocks]
     hidden_state = precision.stream * architecture.hidden_size
     head = head_activations(setting)
-    norm = 0 if architecture.traits.layer_norm else RMS_NORM_BACKWARD * architecture.hidden_size
+    norm = final_norm_backward(setting)
+    _, pending = max((block.saved + block.backward, block.pending) for _, block in blocks)
     if not case.gradient_checkpointing:
         kept = sum(count * block.saved for count, block in blocks)
         if adapted:
@@ -164,11 +168,11 @@ def _activations(architecture: Architecture, case: MemoryCase, precision: Precis
         fixed = sum(count * block.fixed for count, block in blocks)
         in_block = max(block.backward for _, block in blocks)
         last = max(block.saved + block.backward for _, block in blocks)
-        return _Activations(kept, head, head + norm, in_block, last, fixed, fixed)
+        return _Activations(kept, head, head + norm, in_block, last, fixed, fixed, pending)
     # Checkpointing keeps each block's input. With adapters the first one is a leaf that asks for a gradient, and stays
     # alive beside its scaled copy where the embedding is scaled outside its module.
     leaf = hidden_state if adapted and architecture.traits.scaled_embedding else 0
     kept = float(architecture.num_hidden_layers * hidden_state + leaf)
     in_block = max(block.saved + block.backward for _, block in blocks)
     fixed_in_block = max(block.fixed for _, block in blocks)
-    return _Activations(kept, head, head + norm, in_block, hidden_state + leaf + in_block, 0, fixed_in_block)
+    return _Activations(kept, head, head + norm, in_block, hidden_state + leaf + in_block, 0, fixed_in_block, pending)
