@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 
 from workbench.engine.catalog.architecture import Architecture
-from workbench.engine.errors import InputError
 from workbench.engine.memory.case import MemoryCase, Precision
+from workbench.engine.memory.objectives import objective_of
+from workbench.engine.memory.tensors import removed_head, score_layer
 
 GIB = 1024**3
 
@@ -34,104 +35,95 @@ FUSED_COLUMNS = 32768
 # gradients on the way back: 12 bytes either way. fms rows of PowerLM-3b give 12.00.
 FULL_LOGITS_BYTES = 12
 
-
-def base_weights(architecture: Architecture, precision: Precision) -> float:
-    """Bytes of the base model. Only linear layers inside blocks are quantised; the rest keeps 16 or 32 bits."""
-    linears = architecture.block_linear_parameters
-    others = architecture.parameters - linears
-    # prepare_model_for_kbit_training makes the rest fp32; under bf16 trl 0.11 (peft_module_casting_to_bf16)
-    # takes all but the norms back. fms rows of PowerLM-3b have a bf16 embedding.
-    raised = architecture.parameters_by_module["norms"] if precision.autocast else others
-    kept = others * precision.weight + raised * (precision.stream - precision.weight)
-    match precision.quantization:
-        case "nf4":
-            return kept + linears * NF4_BYTES
-        case "nf4-double":
-            return kept + linears * NF4_DOUBLE_BYTES
-        case "int8":  # one fp32 scale per output row
-            rows = sum(b.count * linear.out_features for b in architecture.blocks for linear in b.linears)
-            return kept + linears + 4 * rows
-    return kept + linears * precision.weight
+# Unsloth's kernel keeps the shifted copy, no log-softmax, and writes its gradient in place: fp32 logits and their copy
+# on the way forward, two gradients on the way back (Fast_CrossEntropyLoss in fms-acceleration's foak plugin).
+IN_PLACE_LOGITS_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Optimizer:
-    """What an optimizer holds: `state` bytes per trained number (None: two moments in the weight's own type), and
-    whether its step makes one more copy of all trained weights."""
+class Weights:
+    """Bytes of the base model: `sharded` where FSDP may divide them, `whole` what it leaves on every GPU."""
 
-    state: float | None
-    step_copy: bool = False
-
-
-# Block-wise 8-bit states: 1 byte and one fp32 scale per 256 numbers, twice (bitsandbytes optim.Optimizer2State).
-# Paged states live in unified memory, outside torch's allocator.
-_EIGHT_BIT_MOMENT = 1 + 4 / 256
-OPTIMIZERS: dict[str, Optimizer] = {
-    "adamw_torch": Optimizer(None, step_copy=True),  # foreach: _foreach_sqrt of the second moment
-    "adamw_torch_fused": Optimizer(None),
-    "adamw_bnb_8bit": Optimizer(2 * _EIGHT_BIT_MOMENT),
-    "adamw_8bit": Optimizer(2 * _EIGHT_BIT_MOMENT),
-    "paged_adamw_8bit": Optimizer(0),
-    "paged_adamw_32bit": Optimizer(0),
-    "lion_32bit": Optimizer(4),
-    "lion_8bit": Optimizer(_EIGHT_BIT_MOMENT),
-    "paged_lion_8bit": Optimizer(0),
-    "paged_lion_32bit": Optimizer(0),
-    "sgd": Optimizer(0),
-}
+    sharded: float
+    whole: float = 0
 
 
-def optimizer_of(case: MemoryCase) -> Optimizer:
-    """Raises InputError for an optimizer whose memory is not known."""
-    if case.optim not in OPTIMIZERS:
-        raise InputError(
-            f"The memory of the optimizer {case.optim!r} is not estimated yet.",
-            hint=f"Estimated today: {', '.join(OPTIMIZERS)}.",
-        )
-    return OPTIMIZERS[case.optim]
+def base_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> Weights:
+    """Bytes of the base. Only linear layers inside blocks are quantised; the rest keeps 16 or 32 bits."""
+    width = precision.trained if case.tuning == "full" else precision.weight
+    quantised = architecture.block_linear_parameters
+    experts = [(b.count, b.experts) for b in architecture.blocks if b.experts]
+    if case.on_transformers_4:
+        # Each expert is three nn.Linear there; transformers 5 fuses them into tensors that bitsandbytes leaves alone.
+        quantised += sum(count * (e.parameters + e.router_parameters) for count, e in experts)
+    others = architecture.parameters - removed_head(architecture, case) + score_layer(architecture, case) - quantised
+    # prepare_model_for_kbit_training makes the rest fp32; under bf16 trl 0.11 (peft_module_casting_to_bf16)
+    # takes all but the norms back. fms rows of PowerLM-3b have a bf16 embedding.
+    raised = architecture.parameters_by_module["norms"] if precision.autocast else others
+    kept = others * width + raised * (precision.stream - precision.weight)
+    match precision.quantization:
+        # fully_shard ignores Params4bit (accelerate's fsdp2_prepare_model): every GPU holds them all.
+        case "nf4":
+            return Weights(kept, quantised * NF4_BYTES)
+        case "nf4-double":
+            return Weights(kept, quantised * NF4_DOUBLE_BYTES)
+        case "int8":  # one fp32 scale per output row
+            rows = sum(b.count * linear.out_features for b in architecture.blocks for linear in b.linears)
+            return Weights(kept, quantised + 4 * rows)
+    return Weights(kept + quantised * width)
 
 
-def logits_bytes(architecture: Architecture, case: MemoryCase, precision: Precision, tokens: int) -> float:
-    """Bytes of the loss moment: logits or what stands for them, over the whole micro-batch of `tokens`."""
+def reference_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> float:
+    """Bytes of the second, frozen model that full fine-tuning on preferences or with a KL term holds."""
+    row = objective_of(case.objective).reference
+    beta = case.beta if case.beta is not None else {"grpo": 0.0, "rloo": 0.05}[case.algorithm]
+    needed = not case.precompute_ref_log_probs if row == "yes" else row == "beta" and beta != 0
+    return architecture.parameters * precision.weight if needed and case.tuning == "full" else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LossBytes:
+    """Bytes that the loss adds to the kept activations, on the way forward and on the way back."""
+
+    forward: float
+    backward: float
+
+
+def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precision, tokens: int) -> LossBytes:
+    """Logits or what stands for them, over the micro-batch's scored `tokens`."""
     hidden, vocab = architecture.hidden_size, architecture.vocab_size
     head_trains = case.tuning == "full"
-    if case.loss_kernel == "full_logits":
-        return float(FULL_LOGITS_BYTES * tokens * vocab)
-    if case.loss_kernel == "liger":
+    kernel: str = case.loss_kernel
+    default = objective_of(case.objective).loss
+    if default == "score":
+        return LossBytes(0, precision.stream * hidden * tokens)  # the gradient of the norm's output
+    if kernel == "auto":
+        kernel = default
+    if kernel in ("full_logits", "unsloth"):
+        logits = (FULL_LOGITS_BYTES if kernel == "full_logits" else IN_PLACE_LOGITS_BYTES) * tokens * vocab
+        return LossBytes(logits, logits)
+    if kernel == "liger":
         # Liger's fused linear cross-entropy: chunks of about H/V of the tokens; logits and fp32 copy of one chunk,
-        # the gradients of input and head (ops/fused_linear_cross_entropy.py).
+        # the gradients of input and head (ops/fused_linear_cross_entropy.py), all on the way forward.
         chunk = 2 ** math.ceil(math.log2(max(1, tokens / math.ceil(vocab / hidden))))
         head = precision.weight * vocab * hidden if head_trains else 0
-        return float(6 * chunk * vocab + 2 * tokens * hidden + head)
+        gradient = 2 * tokens * hidden
+        return LossBytes(6 * chunk * vocab + gradient + head, gradient + head)
     # trl's chunked log-probabilities: the fp32 gradient of the scored positions and its cast, one tile of logits, and
     # the head's gradient twice (fp32 sum and cast) when it trains. The scored positions stand for the norm's output.
     tile = min(tokens, FUSED_TOKENS) * FUSED_COLUMNS * precision.compute
-    cast = FUSED_COLUMNS * hidden * precision.compute if precision.weight != precision.compute else 0
+    cast = min(vocab, FUSED_COLUMNS) * hidden * precision.compute if precision.weight != precision.compute else 0
     head = (4 + precision.weight) * vocab * hidden if head_trains else 0
-    return float(tokens * hidden * (4 + precision.stream) + tile + cast + head)
-
-
-def optimizer_states(case: MemoryCase, precision: Precision, trained: int) -> float:
-    """Bytes of the optimizer's states for all trained numbers, before any sharding."""
-    state = optimizer_of(case).state
-    return trained * (2 * precision.trained if state is None else state)
-
-
-def sharding_buffers(architecture: Architecture, case: MemoryCase, precision: Precision, trained: int) -> float:
-    """Bytes that several processes add on each GPU: DDP's gradient buckets, or the units that FSDP gathers."""
-    if case.num_processes == 1 or case.sharding == "none":
-        return 0
-    if case.sharding == "ddp":
-        return trained * precision.trained  # gradient_as_bucket_view is off by default: a second copy
-    unit = max(architecture.embedding_parameters, *(block.parameters for block in architecture.blocks))
-    return 2 * precision.weight * unit  # the unit at work and the one that is fetched ahead
+    return LossBytes(tile + cast, tokens * hidden * (4 + precision.stream) + tile + cast + head)
 
 
 def autocast_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> int:
-    """Bytes of the 16-bit copies that autocast caches of fp32 weights in training, until the forward ends."""
+    """Bytes of the 16-bit copies that autocast caches of fp32 weights that train, until the forward ends; without
+    checkpointing the graph keeps them until each block's backward."""
     if case.tuning != "full" or not precision.autocast or precision.weight == precision.compute:
         return 0
-    return precision.compute * (architecture.block_linear_parameters + architecture.head.weight_parameters)
+    head = 0 if removed_head(architecture, case) else architecture.head.weight_parameters
+    return precision.compute * (architecture.block_linear_parameters + head)
 
 
 def dequantised(architecture: Architecture, precision: Precision) -> int:
@@ -139,3 +131,12 @@ def dequantised(architecture: Architecture, precision: Precision) -> int:
     if precision.quantization == "none":
         return 0
     return 2 * max(linear.weight_parameters for b in architecture.blocks for linear in b.linears)
+
+
+def int8_forward(architecture: Architecture, case: MemoryCase, precision: Precision) -> float:
+    """Bytes per token that LLM.int8 adds in the last layer's forward: the input cast to fp16 and its 8-bit codes, the
+    int32 product and its 16-bit form (bitsandbytes MatMul8bitLt, int8_scaled_mm)."""
+    if precision.quantization != "int8":
+        return 0
+    last = [(b.mlp or b.attention)[-1] for b in architecture.blocks]
+    return max((2 + 1) * linear.in_features + (4 + 2) * linear.out_features for linear in last)
