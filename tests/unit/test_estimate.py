@@ -13,7 +13,6 @@ from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import case_for, compare_tunings
 from workbench.engine.memory.estimate import COMPONENTS, estimate_memory
-from workbench.engine.memory.optimizers import OPTIMIZERS
 from workbench.engine.memory.terms import CUBLAS_WORKSPACES, CUDA_CONTEXT
 
 GIB = 1024**3
@@ -139,13 +138,6 @@ def test_fsdp_divides_the_states_and_ddp_adds_buckets() -> None:
 def test_what_is_not_described_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         estimate_memory(architecture("Qwen/Qwen3-0.6B"), replace(MemoryCase(), **changes))
-
-
-@pytest.mark.parametrize("optim", OPTIMIZERS)
-def test_every_known_optimizer_is_one_of_transformers(optim: str) -> None:
-    from transformers.training_args import OptimizerNames
-
-    assert optim in {name.value for name in OptimizerNames}
 
 
 def gpu(free: int | None) -> Gpu:

@@ -91,6 +91,6 @@ def _beginnings(card: str) -> set[str]:
 
 
 def _plain(name: str) -> str:
-    lower = re.sub(r"nvidia|geforce|tesla|[^a-z0-9]", "", name.lower())
+    lower = re.sub(r"nvidia|geforce|tesla|pcie|sxm\d?|hbm\d?e?|[^a-z0-9]", "", name.lower())
     # RTX 4090 and 4090 are one card; the label's unit may be left out.
     return lower.removeprefix("rtx").removesuffix("gb").removesuffix("gib")
