@@ -56,7 +56,8 @@ def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kernels, name, lambda *arguments, **keywords: None)
 
 
-def build(config: dict[str, Any], tuning: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def build(config: dict[str, Any], tuning: str, monkeypatch: pytest.MonkeyPatch,
+          dtype: torch.dtype = torch.bfloat16) -> Any:
     """The model on meta, wrapped and patched as trl's SFTTrainer does it; causality without a mask, as on CUDA."""
     from peft import LoraConfig, get_peft_model
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -69,7 +70,7 @@ def build(config: dict[str, Any], tuning: str, monkeypatch: pytest.MonkeyPatch) 
     fields = {key: value for key, value in config.items() if key != "model_type"}
     settings = CONFIG_MAPPING[config["model_type"]](**fields, pad_token_id=None)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(settings, dtype=torch.bfloat16, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation="sdpa")
         add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
         return get_peft_model(model, LoraConfig(r=16, target_modules="all-linear")) if tuning == "lora" else model
 
@@ -121,3 +122,19 @@ def test_forward_and_backward_are_met_within_four_per_cent(
     predicted = estimate_memory(architecture_from_config(config), case).peak_bytes - CUBLAS_WORKSPACES
     traced = traced_peak(build(config, tuning, monkeypatch), checkpointing, adapters=tuning == "lora")
     assert predicted == pytest.approx(traced, rel=0.04)
+
+
+@pytest.mark.usefixtures("as_on_cuda")
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_fp32_weights_and_their_copies_under_autocast_are_met_too(
+    tuning: Any, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = resolve_model("Qwen/Qwen3-8B").config | {"num_hidden_layers": LAYERS}
+    case = MemoryCase(
+        tuning=tuning, per_device_train_batch_size=BATCH, max_length=LENGTH, gradient_checkpointing=checkpointing,
+        optim="sgd", attn_implementation="flash_attention_2", dtype="float32",
+    )
+    predicted = estimate_memory(architecture_from_config(config), case).peak_bytes - CUBLAS_WORKSPACES
+    model = build(config, tuning, monkeypatch, torch.float32)
+    assert predicted == pytest.approx(traced_peak(model, checkpointing, adapters=tuning == "lora"), rel=0.04)

@@ -12,7 +12,8 @@ from workbench.engine.memory.optimizers import OPTIMIZERS, Trained, optimizer_of
 SHAPES = [(512, 1024), (300, 700), (64,), (1024, 512), (1024, 512)]
 TENSORS = [Trained(512 * 1024, 512 + 1024), Trained(300 * 700, 300 + 700), Trained(64), Trained(1024 * 512, 1536, 2)]
 # torchao is not installed; bitsandbytes pages on CUDA alone.
-REAL = [name for name, row in OPTIMIZERS.items() if not row.paged and not name.startswith(("adamw_torch_8", "adamw_torch_4"))]
+NOT_HERE = {"adamw_torch_8bit", "adamw_torch_4bit", *(name for name, row in OPTIMIZERS.items() if row.paged)}
+REAL = [name for name in OPTIMIZERS if name not in NOT_HERE]
 
 
 def build(name: str, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -116,7 +116,7 @@ class Estimator:
         self.workspace = terms.CUBLAS_WORKSPACES + self.sharding.always
         self.embedding = architecture.embedding_parameters * precision.trained / shards if full else 0
         self.accumulates = case.gradient_accumulation_steps > 1
-        self.cached = terms.autocast_weights(architecture, case, precision)
+        self.cast = terms.cast_weights(architecture, case, precision)
         self.dequantised = terms.dequantised(architecture, precision)
         self._activations: dict[object, _Activations] = {}
         self.adapted = frozenset[str]()
@@ -185,13 +185,12 @@ class Estimator:
         # The head's gradient comes first; that of an untied embedding last of all, after the first block's.
         with_head = total if self.accumulates else embedding
         with_blocks = total if self.accumulates or tied else total - embedding
-        # Autocast's copies leave its cache with the forward; the graph keeps them on, block by block.
-        cast = 0 if checkpointing else self.cached
-        in_block = act.fixed_in_block + self._cast_in_block(checkpointing) + split.in_block
+        cast = self.cast.in_backward
+        in_block = act.fixed_in_block + self.cast.in_block + split.in_block
         blocks = ("of layer recompute",) * 2 if checkpointing else ("of the last layer", "of the first layer")
         return [
             _Moment("the loss", before, 0, (act.kept + act.head) * tokens, loss.forward,
-                    act.fixed + self.cached + split.at_loss),
+                    act.fixed + self.cast.in_forward + split.at_loss),
             _Moment("the loss", before, 0, (act.kept + act.head) * tokens, loss.backward,
                     act.fixed + cast + split.at_loss),
             _Moment("the backward pass of the final norm", with_head, 0, (act.kept + act.in_norm) * tokens, 0,
@@ -206,13 +205,6 @@ class Estimator:
             _Moment("the backward pass of the embedding", total,
                     workspace=(embedding if tied or self.accumulates else 0) + split.at_embedding),
         ]
-
-    def _cast_in_block(self, checkpointing: bool) -> float:
-        """Autocast's copies of one block's weights, cast anew where the block is recomputed."""
-        if not self.cached or not checkpointing:
-            return 0
-        largest = max(sum(linear.weight_parameters for linear in b.linears) for b in self.architecture.blocks)
-        return self.precision.compute * largest
 
     def _activations_of(self, batch: int, length: int) -> _Activations:
         """Per token they depend on the batch and the length through attention scores and masks alone."""

@@ -13,8 +13,8 @@ from workbench.engine.memory.fitting import longest_max_length_of
 # Changes that save less than this share of the peak are no help worth a sentence.
 _WORTH = 0.01
 _ENOUGH = 3
-# Rows are cut to round lengths, and not to fewer tokens than a short exchange has.
-_LENGTH_STEP, _SHORTEST = 64, 128
+# Rows are cut to round lengths, and to a quarter of what was asked for at most: below, it is another task.
+_LENGTH_STEP, _SHORTEST_SHARE = 64, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ def _eight_bit_optimizer(architecture: Architecture, case: MemoryCase, budget: f
 def _shorter(architecture: Architecture, case: MemoryCase, budget: float) -> _Change | None:
     longest = longest_max_length_of(Estimator(architecture, case), budget, case.max_length) or 0
     length = longest // _LENGTH_STEP * _LENGTH_STEP
-    if not _SHORTEST <= length < case.max_length:
+    if not _SHORTEST_SHARE * case.max_length <= length < case.max_length:
         return None
     return _Change(replace(case, max_length=length), (("training.max_length", length),),
                    (f"rows of at most {length:,} tokens (longer ones are cut)",))

@@ -93,12 +93,9 @@ def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precisio
     """Logits or what stands for them, over the micro-batch's scored `tokens`."""
     hidden, vocab = architecture.hidden_size, architecture.vocab_size
     head_trains = case.tuning == "full"
-    kernel: str = case.loss_kernel
-    default = objective_of(case.objective).loss
-    if default == "score":
+    kernel = loss_kernel_of(case)
+    if kernel == "score":
         return LossBytes(0, precision.stream * hidden * tokens)  # the gradient of the norm's output
-    if kernel == "auto":
-        kernel = default
     if kernel in ("full_logits", "unsloth"):
         logits = (FULL_LOGITS_BYTES if kernel == "full_logits" else IN_PLACE_LOGITS_BYTES) * tokens * vocab
         return LossBytes(logits, logits)
@@ -110,20 +107,49 @@ def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precisio
         gradient = 2 * tokens * hidden
         return LossBytes(6 * chunk * vocab + gradient + head, gradient + head)
     # trl's chunked log-probabilities: the fp32 gradient of the scored positions and its cast, one tile of logits, and
-    # the head's gradient twice (fp32 sum and cast) when it trains. The scored positions stand for the norm's output.
+    # the head's gradient when it trains (fp32 sum, and its cast to 16 bits). The scored positions stand for the norm's
+    # output.
     tile = min(tokens, FUSED_TOKENS) * FUSED_COLUMNS * precision.compute
     cast = min(vocab, FUSED_COLUMNS) * hidden * precision.compute if precision.weight != precision.compute else 0
-    head = (4 + precision.weight) * vocab * hidden if head_trains else 0
+    head = (4 + precision.weight % 4) * vocab * hidden if head_trains else 0
     return LossBytes(tile + cast, tokens * hidden * (4 + precision.stream) + tile + cast + head)
 
 
-def autocast_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> int:
-    """Bytes of the 16-bit copies that autocast caches of fp32 weights that train, until the forward ends; without
-    checkpointing the graph keeps them until each block's backward."""
-    if case.tuning != "full" or not precision.autocast or precision.weight == precision.compute:
-        return 0
-    head = 0 if removed_head(architecture, case) else architecture.head.weight_parameters
-    return precision.compute * (architecture.block_linear_parameters + head)
+@dataclass(frozen=True, slots=True)
+class CastWeights:
+    """Bytes of the 16-bit copies that autocast makes of fp32 weights: at the end of the forward, at the start of the
+    backward, and in one block."""
+
+    in_forward: float = 0
+    in_backward: float = 0
+    in_block: float = 0
+
+
+def cast_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> CastWeights:
+    """Autocast caches copies of weights that train until the forward ends; the graph keeps them, trained or not, until
+    their layer's backward, which checkpointing shortens to one block."""
+    if not precision.autocast or precision.weight == precision.compute or precision.quantization != "none":
+        return CastWeights()
+    sizes = [
+        (b.count, sum(linear.weight_parameters for linear in b.linears) + (b.experts.parameters if b.experts else 0))
+        for b in architecture.blocks
+    ]
+    blocks = precision.compute * sum(count * size for count, size in sizes)
+    kept = 0 if case.gradient_checkpointing else blocks
+    # The chunked head casts each chunk anew, and a score layer is small.
+    whole_logits = loss_kernel_of(case) in ("full_logits", "unsloth", "liger")
+    head = precision.compute * architecture.head.weight_parameters if whole_logits else 0
+    return CastWeights(
+        in_forward=(blocks if case.tuning == "full" else kept) + head,
+        in_backward=kept + head,
+        in_block=precision.compute * max(size for _, size in sizes) if case.gradient_checkpointing else 0,
+    )
+
+
+def loss_kernel_of(case: MemoryCase) -> str:
+    """What computes the loss: full_logits, liger, fused, unsloth, or score for a reward model."""
+    default = objective_of(case.objective).loss
+    return default if default == "score" or case.loss_kernel == "auto" else case.loss_kernel
 
 
 def dequantised(architecture: Architecture, precision: Precision) -> int:
