@@ -30,6 +30,9 @@ COMPONENTS = ("weights", "gradients", "optimizer", "activations", "logits", "wor
 _BAND_OF_MOMENT = 0.08
 _BAND_OF_PEAK = 0.01
 
+# The distance of the two masks that are counted: a power of two, so that lines through them are exact.
+_FURTHER_KEYS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
@@ -64,8 +67,7 @@ class _Moment(NamedTuple):
         return self.gradients + self.optimizer + self.activations + self.logits + self.workspace
 
 
-@dataclass(frozen=True, slots=True)
-class _Activations:
+class _Activations(NamedTuple):
     """Bytes per token: kept by all blocks, and further ones by moment; `fixed` ones whatever the tokens.
 
     `while_dequantising` is a block's share while its last layer's weight is dequantised: the gradient of the layer's
@@ -118,7 +120,7 @@ class Estimator:
         self.accumulates = case.gradient_accumulation_steps > 1
         self.cast = terms.cast_weights(architecture, case, precision)
         self.dequantised = terms.dequantised(architecture, precision)
-        self._activations: dict[object, _Activations] = {}
+        self._activations: dict[tuple[int, int], _Activations] = {}
         self.adapted = frozenset[str]()
         if not full:
             self.adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
@@ -207,15 +209,25 @@ class Estimator:
         ]
 
     def _activations_of(self, batch: int, length: int) -> _Activations:
-        """Per token they depend on the batch and the length through attention scores and masks alone."""
+        """Per token they depend on the length through eager attention's scores, and on batch and length through SDPA's
+        mask: affinely, so that two masks give all others."""
         case = self.case
-        key: object = None
-        if case.attn_implementation in ("eager", "sdpa"):
-            key = (length if case.attn_implementation == "eager" or batch > 1 else 0, batch if case.packing else 0)
+        length += case.max_completion_length if case.objective == "rlhf" else 0
+        if case.attn_implementation == "eager":
+            return self._counted(batch, length)
+        if case.attn_implementation != "sdpa" or not (case.packing or batch > 1):
+            return self._counted(1, 1)
+        keys = batch * length if case.packing else length
+        rows = 1 if case.packing else 2
+        short, long = self._counted(rows, 1), self._counted(rows, 1 + _FURTHER_KEYS)
+        share = (keys - 1) / _FURTHER_KEYS
+        return _Activations(*(low + share * (high - low) for low, high in zip(short, long, strict=True)))
+
+    def _counted(self, batch: int, length: int) -> _Activations:
+        key = batch, length
         if key not in self._activations:
-            more = case.max_completion_length if case.objective == "rlhf" else 0
             self._activations[key] = self._count(replace(
-                case, per_device_train_batch_size=batch, max_length=length + more, lora_dropout=self._dropout))
+                self.case, per_device_train_batch_size=batch, max_length=length, lora_dropout=self._dropout))
         return self._activations[key]
 
     def _count(self, case: MemoryCase) -> _Activations:
