@@ -61,16 +61,18 @@ def base_weights(architecture: Architecture, case: MemoryCase, precision: Precis
     # takes all but the norms back. fms rows of PowerLM-3b have a bf16 embedding.
     raised = architecture.parameters_by_module["norms"] if precision.autocast else others
     kept = others * width + raised * (precision.stream - precision.weight)
-    match precision.quantization:
-        # fully_shard ignores Params4bit (accelerate's fsdp2_prepare_model): every GPU holds them all.
-        case "nf4":
-            return Weights(kept, quantised * NF4_BYTES)
-        case "nf4-double":
-            return Weights(kept, quantised * NF4_DOUBLE_BYTES)
-        case "int8":  # one fp32 scale per output row
-            rows = sum(b.count * linear.out_features for b in architecture.blocks for linear in b.linears)
-            return Weights(kept, quantised + 4 * rows)
-    return Weights(kept + quantised * width)
+    rows = sum(b.count * linear.out_features for b in architecture.blocks for linear in b.linears)
+    packed = {
+        "none": quantised * width,
+        "nf4": quantised * NF4_BYTES,
+        "nf4-double": quantised * NF4_DOUBLE_BYTES,
+        "int8": quantised + 4 * rows,  # one fp32 scale per output row
+    }[precision.quantization]
+    # FSDP2's fully_shard ignores Params4bit (accelerate's fsdp2_prepare_model): every GPU holds them all. FSDP1 divides
+    # them where they are stored as 16-bit numbers (bnb_4bit_quant_storage), and has no other way to hold them.
+    if precision.quantization == "none" or case.on_transformers_4:
+        return Weights(kept + packed)
+    return Weights(kept, packed)
 
 
 def reference_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> float:
