@@ -49,11 +49,13 @@ def case_of(row: dict[str, str]) -> MemoryCase:
 
     What a source does not write down is its tool's default: fms-acceleration runs transformers' Trainer, whose AdamW
     was foreach in 4.45; its `foak` plugin brings Unsloth's kernels and loss, with `-liger` Liger's loss instead.
-    PEFT's baseline calls prepare_model_for_kbit_training. bitsandbytes optimizers page, in LitGPT.
+    PEFT's baseline calls prepare_model_for_kbit_training. LitGPT runs its own model, and pages the optimizer of a
+    quantised one.
     """
     litgpt, quantization = row["source"].startswith("LitGPT"), _QUANTIZATION[row["quant"]]
     lora, foak = row["method"].startswith("LoRA"), "foak" in row["method"]
     dropout = re.search(r"dropout ([\d.]+)", row["notes"])
+    kernels: Any = "litgpt" if litgpt else "unsloth" if foak else "transformers"
     return MemoryCase(
         tuning="full" if not lora else "lora" if quantization == "none" else "qlora",
         quantization=quantization,
@@ -68,8 +70,8 @@ def case_of(row: dict[str, str]) -> MemoryCase:
         mixed_precision="bf16" if row["dtype_compute"].startswith("mixed") else "no",
         optim="paged_adamw_32bit" if litgpt and quantization != "none" else "adamw_torch",
         attn_implementation="flash_attention_2" if row["attn"] == "flash_attention_2" else "sdpa",
-        loss_kernel="liger" if "liger" in row["method"] else "unsloth" if foak else "full_logits",
-        kernels="unsloth" if foak else "transformers",
+        loss_kernel="liger" if "liger" in row["method"] else "full_logits" if kernels == "transformers" else kernels,
+        kernels=kernels,
         prepare_for_kbit="prepare_model_for_kbit_training" in row["notes"],
         num_processes=int(row["num_gpus"]),
         sharding="none" if row["num_gpus"] == "1" else "fsdp",

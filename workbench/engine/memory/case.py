@@ -8,7 +8,7 @@ from workbench.engine.errors import InputError
 from workbench.engine.memory.objectives import objective_of
 
 TuningName = Literal["full", "lora", "qlora"]
-LossKernel = Literal["auto", "full_logits", "liger", "fused", "unsloth"]
+LossKernel = Literal["auto", "full_logits", "liger", "fused", "unsloth", "litgpt"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,11 @@ class MemoryCase:
     optim: str = "adamw_torch_fused"
     attn_implementation: str = "sdpa"
     loss_kernel: LossKernel = "auto"
-    """auto and fused: trl 1.16's chunked head. full_logits, liger and unsloth: another trainer, see `transformers`."""
+    """auto and fused: trl 1.16's chunked head. full_logits, liger, unsloth and litgpt: another trainer, see
+    `transformers`."""
     kernels: str = "auto"
-    """auto | transformers | liger | unsloth: who computes norms, rotary embeddings and adapters inside a block. auto
-    follows `loss_kernel`: both liger and unsloth bring their RMSNorm along with their loss."""
+    """auto | transformers | liger | unsloth | litgpt: who computes norms, rotary embeddings and adapters inside a
+    block. auto follows `loss_kernel`: liger and unsloth bring their RMSNorm along with their loss, litgpt its model."""
     transformers: str = "auto"
     """auto | 4 | 5: the major version that loads the model. auto is 5 under trl's chunked head, and 4 under the others:
     reentrant checkpointing, and experts as one `nn.Linear` each, which bitsandbytes quantises."""
@@ -68,9 +69,9 @@ class MemoryCase:
         return self.transformers == "4" or (self.transformers == "auto" and self.loss_kernel not in ("auto", "fused"))
 
     @property
-    def fused_norms(self) -> bool:
-        """Whether a kernel computes each RMSNorm in one go (liger and unsloth do)."""
-        return (self.loss_kernel if self.kernels == "auto" else self.kernels) in ("liger", "unsloth")
+    def block_kernels(self) -> str:
+        """Whose kernels compute the blocks: `kernels`, or those that come with the loss."""
+        return self.loss_kernel if self.kernels == "auto" else self.kernels
 
 
 _WIDTHS = {"auto": 2, "bfloat16": 2, "bf16": 2, "float16": 2, "fp16": 2, "float32": 4, "fp32": 4}
@@ -81,8 +82,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "adapter_dtype": ("auto", "bfloat16", "float32"),
     "mixed_precision": ("no", "bf16", "fp16"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
-    "loss_kernel": ("auto", "full_logits", "liger", "fused", "unsloth"),
-    "kernels": ("auto", "transformers", "liger", "unsloth"),
+    "loss_kernel": ("auto", "full_logits", "liger", "fused", "unsloth", "litgpt"),
+    "kernels": ("auto", "transformers", "liger", "unsloth", "litgpt"),
     "transformers": ("auto", "4", "5"),
     "sharding": ("none", "ddp", "fsdp"),
     "algorithm": ("grpo", "rloo"),

@@ -5,11 +5,14 @@ Read in Liger's ops/rms_norm.py and in the Unsloth kernels that fms-acceleration
 """
 
 from workbench.engine.catalog.layers import Block, LinearLayer
-from workbench.engine.memory.activations import RMS_NORM_BACKWARD, Setting, norm_saved
+from workbench.engine.memory.activations import RMS_NORM_BACKWARD, Setting, block_activations, norm_saved
+from workbench.engine.memory.litgpt import litgpt_block
 
 
 def block_change(setting: Setting, block: Block) -> float:
-    """Kept bytes per token that fused norms and fused adapters save (negative) in one block."""
+    """Kept bytes per token that another model's code adds to one block, or saves (negative)."""
+    if setting.case.block_kernels == "litgpt":
+        return litgpt_block(setting, block) - block_activations(setting, block).saved
     change = 0.0
     if _norms_are_fused(setting):
         architecture, stream = setting.architecture, setting.precision.stream
@@ -39,13 +42,14 @@ def recompute_change(setting: Setting) -> float:
 
 
 def _norms_are_fused(setting: Setting) -> bool:
-    return setting.case.fused_norms and not setting.architecture.traits.layer_norm
+    return setting.case.block_kernels in ("liger", "unsloth") and not setting.architecture.traits.layer_norm
 
 
 def _fused_adapters(setting: Setting, block: Block) -> float:
     """Unsloth's adapters of a quantised base, with dropout: they keep their input once and what was dropped out of it
     for each layer, where PEFT also keeps masks. Only where all layers that share an input are adapted."""
-    if setting.case.kernels != "unsloth" or setting.precision.quantization == "none" or not setting.case.lora_dropout:
+    case, quantised = setting.case, setting.precision.quantization != "none"
+    if case.block_kernels != "unsloth" or not quantised or not case.lora_dropout:
         return 0
     # The output layer's input is the tensor that attention keeps.
     groups = ((block.attention[:-1], False), (block.attention[-1:], True))

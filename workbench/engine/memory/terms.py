@@ -39,6 +39,14 @@ FULL_LOGITS_BYTES = 12
 # on the way forward, two gradients on the way back (Fast_CrossEntropyLoss in fms-acceleration's foak plugin).
 IN_PLACE_LOGITS_BYTES = 8
 
+# LitGPT's chunks of logits leave the model in fp32 (Fabric's convert_output) and all wait for the loss, whose
+# log-softmax, then gradient, is as large.
+LITGPT_LOGITS_BYTES = 8
+
+_WHOLE_LOGITS = {
+    "full_logits": FULL_LOGITS_BYTES, "unsloth": IN_PLACE_LOGITS_BYTES, "litgpt": LITGPT_LOGITS_BYTES
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Weights:
@@ -98,8 +106,8 @@ def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precisio
     kernel = loss_kernel_of(case)
     if kernel == "score":
         return LossBytes(0, precision.stream * hidden * tokens)  # the gradient of the norm's output
-    if kernel in ("full_logits", "unsloth"):
-        logits = (FULL_LOGITS_BYTES if kernel == "full_logits" else IN_PLACE_LOGITS_BYTES) * tokens * vocab
+    if kernel in _WHOLE_LOGITS:
+        logits = _WHOLE_LOGITS[kernel] * tokens * vocab
         return LossBytes(logits, logits)
     if kernel == "liger":
         # Liger's fused linear cross-entropy: chunks of about H/V of the tokens; logits and fp32 copy of one chunk,
@@ -139,7 +147,7 @@ def cast_weights(architecture: Architecture, case: MemoryCase, precision: Precis
     blocks = precision.compute * sum(count * size for count, size in sizes)
     kept = 0 if case.gradient_checkpointing else blocks
     # The chunked head casts each chunk anew, and a score layer is small.
-    whole_logits = loss_kernel_of(case) in ("full_logits", "unsloth", "liger")
+    whole_logits = loss_kernel_of(case) in (*_WHOLE_LOGITS, "liger")
     head = precision.compute * architecture.head.weight_parameters if whole_logits else 0
     return CastWeights(
         in_forward=(blocks if case.tuning == "full" else kept) + head,
@@ -149,7 +157,7 @@ def cast_weights(architecture: Architecture, case: MemoryCase, precision: Precis
 
 
 def loss_kernel_of(case: MemoryCase) -> str:
-    """What computes the loss: full_logits, liger, fused, unsloth, or score for a reward model."""
+    """What computes the loss: a `loss_kernel` other than auto, or score for a reward model."""
     default = objective_of(case.objective).loss
     return default if default == "score" or case.loss_kernel == "auto" else case.loss_kernel
 
