@@ -88,7 +88,7 @@ def test_a_tied_embedding_gets_its_gradient_twice() -> None:
 def test_the_fp32_backward_of_the_final_norm_can_be_the_peak() -> None:
     # 500,000 bytes per token: storages counted in transformers' own Llama, two layers, forward and backward.
     config = resolve_model(LLAMA).config | {"num_hidden_layers": 2, "vocab_size": 1024}
-    case = measured_case("full", 8, mixed_precision="bf16", loss_kernel="liger", kernels="transformers",
+    case = measured_case("full", 8, mixed_precision="bf16", loss_kernel="liger",
                          gradient_checkpointing=False)
     estimate = estimate_memory(architecture_from_config(config), case)
     assert estimate.peak_moment == "the backward pass of the final norm"

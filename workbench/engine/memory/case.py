@@ -40,9 +40,9 @@ class MemoryCase:
     loss_kernel: LossKernel = "auto"
     """auto and fused: trl 1.16's chunked head. full_logits, liger, unsloth and litgpt: another trainer, see
     `transformers`."""
-    kernels: str = "auto"
-    """auto | transformers | liger | unsloth | litgpt: who computes norms, rotary embeddings and adapters inside a
-    block. auto follows `loss_kernel`: liger and unsloth bring their RMSNorm along with their loss, litgpt its model."""
+    kernels: str = "transformers"
+    """transformers | liger | unsloth | litgpt: who computes norms, rotary embeddings and adapters inside a block. A
+    `loss_kernel` alone changes nothing but the loss."""
     transformers: str = "auto"
     """auto | 4 | 5: the major version that loads the model. auto is 5 under trl's chunked head, and 4 under the others:
     reentrant checkpointing, and experts as one `nn.Linear` each, which bitsandbytes quantises."""
@@ -68,11 +68,6 @@ class MemoryCase:
         """Whether transformers 4 loads the model and checkpoints its blocks."""
         return self.transformers == "4" or (self.transformers == "auto" and self.loss_kernel not in ("auto", "fused"))
 
-    @property
-    def block_kernels(self) -> str:
-        """Whose kernels compute the blocks: `kernels`, or those that come with the loss."""
-        return self.loss_kernel if self.kernels == "auto" else self.kernels
-
 
 _WIDTHS = {"auto": 2, "bfloat16": 2, "bf16": 2, "float16": 2, "fp16": 2, "float32": 4, "fp32": 4}
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -83,7 +78,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "mixed_precision": ("no", "bf16", "fp16"),
     "attn_implementation": ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"),
     "loss_kernel": ("auto", "full_logits", "liger", "fused", "unsloth", "litgpt"),
-    "kernels": ("auto", "transformers", "liger", "unsloth", "litgpt"),
+    "kernels": ("transformers", "liger", "unsloth", "litgpt"),
     "transformers": ("auto", "4", "5"),
     "sharding": ("none", "ddp", "fsdp"),
     "algorithm": ("grpo", "rloo"),

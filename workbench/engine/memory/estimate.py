@@ -15,7 +15,7 @@ from workbench.engine.memory.activations import (
 )
 from workbench.engine.memory.case import MemoryCase, TuningName, checked, precision_of
 from workbench.engine.memory.generation import generation_bytes
-from workbench.engine.memory.kernels import block_change, final_norm_change, recompute_change
+from workbench.engine.memory.kernels import block_change, final_norm_change, int8_inputs, recompute_change
 from workbench.engine.memory.objectives import objective_of
 from workbench.engine.memory.optimizers import optimizer_of, state_bytes, step_bytes
 from workbench.engine.memory.sharding import sharding_of
@@ -276,5 +276,6 @@ class _Block:
     def of(cls, setting: Setting, block: Block, int8: float) -> "_Block":
         found, widths = block_activations(setting, block), setting.precision
         at_last_layer = widths.stream * setting.architecture.hidden_size + widths.compute * block.intermediate_size
-        saved, backward = found.saved + block_change(setting, block), max(found.backward, int8)
+        saved = found.saved + block_change(setting, block) + int8_inputs(setting, block)
+        backward = max(found.backward, int8)
         return cls(block.count, saved, backward, min(at_last_layer, backward), found.fixed)

@@ -11,7 +11,7 @@ from workbench.engine.memory.litgpt import litgpt_block
 
 def block_change(setting: Setting, block: Block) -> float:
     """Kept bytes per token that another model's code adds to one block, or saves (negative)."""
-    if setting.case.block_kernels == "litgpt":
+    if setting.case.kernels == "litgpt":
         return litgpt_block(setting, block) - block_activations(setting, block).saved
     change = 0.0
     if _norms_are_fused(setting):
@@ -25,6 +25,17 @@ def block_change(setting: Setting, block: Block) -> float:
             size = (architecture.num_attention_heads + architecture.num_key_value_heads) * architecture.head_dim
             change += stream * size - norm_saved(setting, size)
     return change + _fused_adapters(setting, block)
+
+
+def int8_inputs(setting: Setting, block: Block) -> float:
+    """LLM.int8 keeps the input of every layer, frozen or not (bitsandbytes MatMul8bitLt, `ctx.tensors`), unless an
+    adapter keeps the very same tensor. Attention keeps its output, which is its output layer's input."""
+    if setting.precision.quantization != "int8":
+        return 0
+    groups = [layers for layers in (block.attention[:-1], block.mlp[:-1], block.mlp[-1:]) if layers]
+    shared = [not setting.copies_inputs and any(layer.name in setting.adapted for layer in layers) for layers in groups]
+    sizes = [0 if kept else layers[0].in_features for layers, kept in zip(groups, shared, strict=True)]
+    return setting.precision.compute * sum(sizes)
 
 
 def final_norm_change(setting: Setting) -> tuple[float, float]:
@@ -42,14 +53,14 @@ def recompute_change(setting: Setting) -> float:
 
 
 def _norms_are_fused(setting: Setting) -> bool:
-    return setting.case.block_kernels in ("liger", "unsloth") and not setting.architecture.traits.layer_norm
+    return setting.case.kernels in ("liger", "unsloth") and not setting.architecture.traits.layer_norm
 
 
 def _fused_adapters(setting: Setting, block: Block) -> float:
     """Unsloth's adapters of a quantised base, with dropout: they keep their input once and what was dropped out of it
     for each layer, where PEFT also keeps masks. Only where all layers that share an input are adapted."""
     case, quantised = setting.case, setting.precision.quantization != "none"
-    if case.block_kernels != "unsloth" or not quantised or not case.lora_dropout:
+    if case.kernels != "unsloth" or not quantised or not case.lora_dropout:
         return 0
     # The output layer's input is the tensor that attention keeps.
     groups = ((block.attention[:-1], False), (block.attention[-1:], True))
