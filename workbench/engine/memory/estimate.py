@@ -118,6 +118,10 @@ class Estimator:
         self.workspace = terms.CUBLAS_WORKSPACES + self.sharding.always
         self.embedding = architecture.embedding_parameters * precision.trained / shards if full else 0
         self.accumulates = case.gradient_accumulation_steps > 1
+        # When the first block's MLP is at its largest, only the MLP's last layer has its gradient.
+        first = architecture.blocks[0]
+        behind = sum(linear.weight_parameters for linear in first.attention + first.mlp[:-1])
+        self.unfinished = behind * precision.trained / shards if full else 0
         self.cast = terms.cast_weights(architecture, case, precision)
         self.dequantised = terms.dequantised(architecture, precision)
         self._activations: dict[tuple[int, int], _Activations] = {}
@@ -182,11 +186,12 @@ class Estimator:
         loss = terms.loss_bytes(self.architecture, case, self.precision, scored)
         act = self._activations_of(batch, length)
         total, embedding, split = self.gradients, self.embedding, self.sharding
-        checkpointing, tied = case.gradient_checkpointing, self.architecture.tie_word_embeddings
+        has_head = objective_of(case.objective).loss != "score"
+        checkpointing, tied = case.gradient_checkpointing, has_head and self.architecture.tie_word_embeddings
         before = total if self.accumulates else 0
         # The head's gradient comes first; that of an untied embedding last of all, after the first block's.
-        with_head = total if self.accumulates else embedding
-        with_blocks = total if self.accumulates or tied else total - embedding
+        with_head = total if self.accumulates else embedding if has_head else 0
+        with_blocks = total if self.accumulates else total - self.unfinished - (0 if tied else embedding)
         cast = self.cast.in_backward
         in_block = act.fixed_in_block + self.cast.in_block + split.in_block
         blocks = ("of layer recompute",) * 2 if checkpointing else ("of the last layer", "of the first layer")
