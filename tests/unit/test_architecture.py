@@ -5,45 +5,16 @@ from typing import Any
 
 import pytest
 
+from tests.families import VARIANTS, meta_model, small_config
+from tests.tools.config_defaults import defaults_of
 from workbench.engine.catalog.architecture import architecture_from_config
 from workbench.engine.catalog.families import FAMILIES
 from workbench.engine.catalog.models import list_models, resolve_model
+from workbench.engine.catalog.reader import config_defaults
 from workbench.engine.errors import InputError
 
 CATALOGUE = sorted(info.name for info in list_models() if info.source == "catalogue")
-
-# Uneven on purpose: queries, keys and hidden size all differ, so that no two can be mixed up unnoticed.
-SMALL: dict[str, Any] = {
-    "hidden_size": 48, "intermediate_size": 112, "num_hidden_layers": 4, "num_attention_heads": 6,
-    "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 130,
-}
-FURTHER: dict[str, dict[str, Any]] = {
-    "phi": {"head_dim": 8},
-    "phi3": {"head_dim": 8},
-    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
-    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "mlp_only_layers": [1]},
-}
-SWITCHES: dict[str, dict[str, Any]] = {
-    "llama": {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
-    "qwen3": {"attention_bias": True},
-    "phi": {"qk_layernorm": True},
-    "gemma2": {"tie_word_embeddings": False},
-}
-CASES = [(family, {}) for family in FAMILIES] + list(SWITCHES.items())
-
-
-def small_config(family: str) -> dict[str, Any]:
-    return {"model_type": family, "architectures": [FAMILIES[family].model_class], **SMALL, **FURTHER.get(family, {})}
-
-
-def meta_model(config: dict[str, Any]) -> Any:
-    import torch
-    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
-
-    fields = {key: value for key, value in config.items() if key != "model_type"}
-    settings = CONFIG_MAPPING[config["model_type"]](**fields, pad_token_id=None, bos_token_id=None, eos_token_id=None)
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(settings)
+CASES = [(family, {}) for family in FAMILIES] + VARIANTS
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -52,28 +23,35 @@ def test_catalogue_counts_equal_transformers(name: str) -> None:
     architecture = architecture_from_config(config)
     model = meta_model(config)
     assert architecture.parameters == model.num_parameters()
-    assert architecture.num_hidden_layers == config["num_hidden_layers"]
     assert architecture.embedding_parameters == model.get_input_embeddings().weight.numel()
 
 
-@pytest.mark.parametrize(("family", "switches"), CASES)
-def test_every_family_lists_its_linear_layers(family: str, switches: dict[str, Any]) -> None:
-    import torch
+def listed_linears(architecture: Any, head: str) -> dict[str, int]:
+    """Parameters of the linear layers by name, as the architecture has them."""
+    listed = {head: architecture.head.parameters}
+    for linear, count in architecture.targets("all-linear") if not architecture.adapts_experts else architecture._linears:
+        listed[linear.name] = listed.get(linear.name, 0) + count * linear.parameters
+    return listed
 
-    config = small_config(family) | switches
+
+@pytest.mark.parametrize(("family", "changes"), CASES)
+def test_every_family_lists_its_linear_layers(family: str, changes: dict[str, Any]) -> None:
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    config = small_config(family, **changes)
     architecture = architecture_from_config(config)
     model = meta_model(config)
+    assert type(model).__name__ == FAMILIES[family].model_class
     assert architecture.parameters == model.num_parameters()
     found: dict[str, int] = {}
+    head = ""
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
+        if isinstance(module, torch.nn.Linear | Conv1D):
             last = name.rsplit(".", 1)[-1]
             found[last] = found.get(last, 0) + sum(p.numel() for p in module.parameters(recurse=False))
-    listed: dict[str, int] = {"lm_head": architecture.head.parameters}
-    for block in architecture.blocks:
-        for linear in block.linears:
-            listed[linear.name] = listed.get(linear.name, 0) + block.count * linear.parameters
-    assert listed == found
+            head = last if module is model.get_output_embeddings() else head
+    assert listed_linears(architecture, head) == found
 
 
 def adapter_parameters(config: dict[str, Any], r: int, targets: str | list[str]) -> int:
@@ -85,9 +63,9 @@ def adapter_parameters(config: dict[str, Any], r: int, targets: str | list[str])
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_all_linear_adapters_equal_peft(family: str) -> None:
-    config = small_config(family)
+@pytest.mark.parametrize(("family", "changes"), CASES)
+def test_all_linear_adapters_equal_peft(family: str, changes: dict[str, Any]) -> None:
+    config = small_config(family, **changes)
     assert architecture_from_config(config).lora_parameters(8, "all-linear") == adapter_parameters(
         config, 8, "all-linear"
     )
@@ -95,25 +73,80 @@ def test_all_linear_adapters_equal_peft(family: str) -> None:
 
 @pytest.mark.parametrize(
     ("family", "targets"),
-    [("llama", ["q_proj", "v_proj"]), ("phi", ["dense", "fc2"]), ("granite", ["o_proj", "c_attn", "lm_head"])],
-)
+    [
+        ("llama", ["q_proj", "v_proj"]), ("phi", ["dense", "fc2"]), ("granite", ["o_proj", "c_attn", "lm_head"]),
+        ("gpt2", ["c_attn", "c_proj"]), ("falcon", ["query_key_value"]), ("deepseek_v2", ["kv_b_proj", "o_proj"]),
+        ("gpt_oss", ["q_proj", "v_proj"]),
+    ],
+)  # fmt: skip
 def test_named_adapters_equal_peft(family: str, targets: list[str]) -> None:
     config = small_config(family)
     assert architecture_from_config(config).lora_parameters(4, targets) == adapter_parameters(config, 4, targets)
 
 
-def test_modules_sum_to_the_whole_and_a_tied_head_counts_once() -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_defaults_are_those_of_the_installed_config_class(family: str) -> None:
+    assert config_defaults()[family] == defaults_of(family)
+
+
+@pytest.mark.parametrize(("family", "changes"), CASES)
+def test_modules_sum_to_the_whole(family: str, changes: dict[str, Any]) -> None:
+    architecture = architecture_from_config(small_config(family, **changes))
+    assert sum(architecture.parameters_by_module.values()) == architecture.parameters
+    assert architecture.num_hidden_layers == 4
+
+
+def test_a_tied_head_counts_once() -> None:
     untied = architecture_from_config(small_config("llama"))
-    tied = architecture_from_config(small_config("llama") | {"tie_word_embeddings": True})
-    assert sum(untied.parameters_by_module.values()) == untied.parameters
+    tied = architecture_from_config(small_config("llama", tie_word_embeddings=True))
     assert untied.parameters - tied.parameters == untied.embedding_parameters == 130 * 48
     assert tied.parameters_by_module["head"] == 0
 
 
+def test_shared_experts_positions_and_projections_have_their_own_lines() -> None:
+    shared = architecture_from_config(small_config("deepseek_v3")).parameters_by_module
+    assert shared["shared experts"] == 3 * 3 * 48 * (2 * 24)
+    opt = architecture_from_config(small_config("opt", word_embed_proj_dim=32)).parameters_by_module
+    assert (opt["positions"], opt["projections"]) == ((64 + 2) * 48, 2 * 32 * 48)
+
+
 def test_a_field_left_out_takes_the_config_class_default() -> None:
     config = small_config("gemma2")
-    del config["head_dim"], config["num_key_value_heads"]
+    del config["head_dim"], config["num_key_value_heads"], config["vocab_size"]
     assert architecture_from_config(config).parameters == meta_model(config).num_parameters()
+
+
+def test_bitsandbytes_takes_linear_layers_but_neither_experts_nor_falcons_own_class() -> None:
+    mixtral = architecture_from_config(small_config("mixtral"))
+    assert mixtral.block_linear_parameters == 4 * 48 * (2 * 96 + 2 * 32)
+    assert architecture_from_config(small_config("falcon")).block_linear_parameters == 0
+
+
+# transformers passes the module of the last parameter by: the head, or a norm. Here that is the last layer's fc2.
+ODD = ("opt", {"enable_bias": False, "layer_norm_elementwise_affine": False})
+
+
+@pytest.mark.parametrize(("family", "changes"), [case for case in CASES if case != ODD])
+def test_quantised_layers_equal_bitsandbytes(family: str, changes: dict[str, Any]) -> None:
+    bitsandbytes = pytest.importorskip("bitsandbytes")
+    from transformers import BitsAndBytesConfig
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+    from transformers.quantizers.base import get_keys_to_not_convert
+
+    config = small_config(family, **changes)
+    model = meta_model(config)
+    skipped = get_keys_to_not_convert(model)
+    replace_with_bnb_linear(model, skipped, BitsAndBytesConfig(load_in_4bit=True))
+    found = sum(m.in_features * m.out_features for m in model.modules() if isinstance(m, bitsandbytes.nn.Linear4bit))
+    assert architecture_from_config(config).block_linear_parameters == found
+
+
+TEXT: dict[str, Any] = small_config("llama4_text")
+
+
+def test_a_composite_config_is_read_as_its_text_decoder_where_that_is_loaded_alone() -> None:
+    composite = {"model_type": "llama4", "architectures": ["Llama4ForConditionalGeneration"], "text_config": TEXT}
+    assert architecture_from_config(composite).parameters == architecture_from_config(TEXT).parameters
 
 
 @pytest.mark.parametrize(
@@ -122,18 +155,30 @@ def test_a_field_left_out_takes_the_config_class_default() -> None:
         ({"architectures": ["NewNetForCausalLM"], "model_type": "llama"}, "NewNetForCausalLM"),
         ({"model_type": "newnet"}, "newnet"),
         ({}, "without architectures"),
-        (small_config("llama") | {"vocab_size": None}, "vocab_size"),
-        (small_config("llama") | {"hidden_size": "48"}, "hidden_size"),
-        (small_config("llama") | {"num_hidden_layers": True}, "num_hidden_layers"),
-        (small_config("llama") | {"intermediate_size": 10**12}, "intermediate_size"),
-        (small_config("llama") | {"head_dim": None, "hidden_size": 50}, "does not divide"),
-        (small_config("llama") | {"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
+        ({"model_type": "llama"}, "no hidden_size"),
+        ({"model_type": "qwen2_vl", "text_config": small_config("qwen2")}, "towers"),
+        (small_config("llama", vocab_size=None), "vocab_size"),
+        (small_config("llama", hidden_size="48"), "hidden_size"),
+        (small_config("llama", num_hidden_layers=True), "num_hidden_layers"),
+        (small_config("llama", intermediate_size=10**12), "intermediate_size"),
+        (small_config("llama", head_dim=None, hidden_size=50), "does not divide"),
+        (small_config("llama", tie_word_embeddings="yes"), "tie_word_embeddings"),
+        (small_config("mixtral", num_experts_per_tok=9), "only 4 experts"),
+        (small_config("glm4_moe_lite", mlp_layer_types=["dense"]), "mlp_layer_types"),
+        (small_config("gpt2", resid_pdrop=1.5), "resid_pdrop"),
     ],
 )
 def test_what_is_not_known_is_refused_by_name(config: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError) as caught:
         architecture_from_config(config)
     assert words in caught.value.message
+
+
+def test_an_unknown_architecture_offers_the_rehearsal() -> None:
+    with pytest.raises(InputError) as caught:
+        architecture_from_config({"model_type": "mamba", "architectures": ["MambaForCausalLM"]})
+    assert caught.value.hint is not None
+    assert "rehearse" in caught.value.hint
 
 
 def test_targets_that_match_nothing_name_the_layers_there_are() -> None:
@@ -146,4 +191,4 @@ def test_targets_that_match_nothing_name_the_layers_there_are() -> None:
 
 def test_single_experts_cannot_be_targets() -> None:
     with pytest.raises(InputError, match="experts"):
-        architecture_from_config(small_config("mixtral")).lora_parameters(8, ["q_proj", "down_proj"])
+        architecture_from_config(small_config("qwen3_moe")).lora_parameters(8, ["q_proj", "down_proj"])

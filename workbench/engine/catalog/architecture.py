@@ -1,23 +1,29 @@
 """A decoder's shape read from its `config.json`: every linear layer, and the exact parameter count by module."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from workbench.engine.catalog.families import FAMILIES, Bias, Family
-from workbench.engine.catalog.layers import Block, Experts, LinearLayer
+from workbench.engine.catalog.attention import AttentionShape, norm_weights, read_latent
+from workbench.engine.catalog.decoder import BlockShape, build_block, read_experts, sparse_layers
+from workbench.engine.catalog.families import FAMILIES, Family
+from workbench.engine.catalog.layers import LinearLayer
+from workbench.engine.catalog.operations import Block
+from workbench.engine.catalog.reader import REHEARSAL_HINT, ConfigReader
+from workbench.engine.catalog.variants import adapted
 from workbench.engine.errors import InputError
 
 ALL_LINEAR = "all-linear"
 """PEFT's name for "every linear layer but the output head"."""
 
-# Larger than any published model by orders of magnitude: catches a wrong unit or a hostile file, nothing else.
-_LARGEST_DIMENSION = 100_000_000
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Architecture:
-    """A decoder-only language model, as far as counting its bytes needs it."""
+    """A decoder-only language model, as far as counting its bytes needs it.
+
+    `outer` are linear layers outside blocks, the head not among them; `position_parameters` and the like hold numbers.
+    """
 
     traits: Family
     hidden_size: int
@@ -29,6 +35,12 @@ class Architecture:
     activation: str
     qk_norm: bool
     blocks: tuple[Block, ...]
+    head_bias: bool = False
+    embedding_width: int = 0
+    """Width of the token embedding where it is narrower than the stream; 0: as wide."""
+    position_parameters: int = 0
+    outer_norm_parameters: int = 0
+    outer: tuple[LinearLayer, ...] = ()
 
     @property
     def family(self) -> str:
@@ -42,38 +54,56 @@ class Architecture:
 
     @property
     def embedding_parameters(self) -> int:
-        """Numbers in the token embedding, [vocab, hidden]."""
-        return self.vocab_size * self.hidden_size
+        """Numbers in the token embedding, [vocab, width]."""
+        return self.vocab_size * (self.embedding_width or self.hidden_size)
 
     @property
     def head(self) -> LinearLayer:
         """The output head. When tied, its weight is the embedding and is counted there."""
-        return LinearLayer("lm_head", self.hidden_size, self.vocab_size, self.traits.head_bias)
+        return LinearLayer("lm_head", self.embedding_width or self.hidden_size, self.vocab_size, self.head_bias,
+                           "other", quantised=False)  # fmt: skip
 
-    @property
+    @cached_property
     def parameters_by_module(self) -> dict[str, int]:
         """Parameters by module kind; the values sum to `parameters`."""
-        head = self.head
-        final_norm = self.hidden_size * (2 if self.traits.layer_norm else 1)
+        head, blocks = self.head, self.blocks
         return {
             "embedding": self.embedding_parameters,
-            "attention": sum(b.count * linear.parameters for b in self.blocks for linear in b.attention),
-            "mlp": sum(b.count * linear.parameters for b in self.blocks for linear in b.mlp),
-            "experts": sum(b.count * b.experts.parameters for b in self.blocks if b.experts),
-            "router": sum(b.count * b.experts.router_parameters for b in self.blocks if b.experts),
-            "norms": sum(b.count * b.norm_parameters for b in self.blocks) + final_norm,
+            "positions": self.position_parameters,
+            "attention": sum(b.count * (b.linear_parameters("attention") + b.other_parameters) for b in blocks),
+            "mlp": sum(b.count * b.linear_parameters("mlp") for b in blocks),
+            "experts": sum(b.count * b.experts.parameters for b in blocks if b.experts),
+            "shared experts": sum(b.count * b.linear_parameters("shared experts") for b in blocks),
+            "router": sum(b.count * (b.linear_parameters("router") + (b.experts.router_parameters if b.experts else 0))
+                          for b in blocks),
+            "norms": sum(b.count * b.norm_parameters for b in blocks) + self.outer_norm_parameters,
+            "projections": sum(linear.parameters for linear in self.outer),
             "head": head.bias_parameters + (0 if self.tie_word_embeddings else head.weight_parameters),
-        }
+        }  # fmt: skip
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Distinct parameters: a tied head is counted once, as `model.num_parameters()` does."""
         return sum(self.parameters_by_module.values())
 
-    @property
+    @cached_property
+    def _linears(self) -> tuple[tuple[LinearLayer, int], ...]:
+        """Each linear layer but the head, with how many of it the model has."""
+        return (*((linear, b.count) for b in self.blocks for linear in b.linears), *((x, 1) for x in self.outer))
+
+    @cached_property
     def block_linear_parameters(self) -> int:
-        """Weights of all linear layers inside blocks: what bitsandbytes quantises. Biases not included."""
-        return sum(b.count * linear.weight_parameters for b in self.blocks for linear in b.linears)
+        """Weights that bitsandbytes quantises: of all `nn.Linear` and Conv1D but the head. Biases not included.
+
+        Fused experts and routers are parameters of modules of their own, and stay as they are: a mixture's QLoRA saves
+        little on transformers 5.
+        """
+        return sum(count * linear.weight_parameters for linear, count in self._linears if linear.quantised)
+
+    @property
+    def adapts_experts(self) -> bool:
+        """Whether PEFT turns `all-linear` into adapters on experts too, and so passes the dense MLPs by."""
+        return any(block.experts and block.experts.adapters != "none" for block in self.blocks)
 
     def targets(self, target_modules: str | Sequence[str]) -> tuple[tuple[LinearLayer, int], ...]:
         """The linear layers that LoRA adapts, each with how many of it the model has.
@@ -81,25 +111,29 @@ class Architecture:
         Names match as in PEFT: on the last part of the module's name, unmatched names being ignored.
         Raises InputError when nothing matches, or for single experts, which are no layers of their own.
         """
-        in_blocks = [(linear, b.count) for b in self.blocks for linear in b.linears]
-        mixture = any(block.experts for block in self.blocks)
+        taken = _EXPERT_NAMES[self.adapters] if self.adapts_experts else frozenset[str]()
         if target_modules == ALL_LINEAR:
             # PEFT 0.21 turns a mixture's MLP names into its fused experts, so that its dense MLPs get no adapter.
-            return tuple(pair for pair in in_blocks if not (mixture and pair[0].name in _EXPERT_NAMES))
+            return tuple(pair for pair in self._linears if pair[0].name not in taken)
         wanted = {target_modules} if isinstance(target_modules, str) else set(target_modules)
-        if mixture and wanted & _EXPERT_NAMES:
+        if taken & wanted:
             raise InputError(
-                f"Adapters on {', '.join(sorted(wanted & _EXPERT_NAMES))} alone are not estimated for experts.",
+                f"Adapters on {', '.join(sorted(wanted & taken))} alone are not estimated for experts.",
                 hint=f'"{ALL_LINEAR}" adapts attention and all experts; or name attention layers only.',
             )
-        found = tuple(pair for pair in [*in_blocks, (self.head, 1)] if pair[0].name in wanted)
+        found = tuple(pair for pair in [*self._linears, (self.head, 1)] if pair[0].name in wanted)
         if not found:
-            names = dict.fromkeys(linear.name for linear, _ in in_blocks)
+            names = dict.fromkeys(linear.name for linear, _ in self._linears)
             raise InputError(
                 f"None of the target modules {', '.join(sorted(wanted)) or '(none given)'} is in this model.",
                 hint=f'Its linear layers are {", ".join(names)}; "{ALL_LINEAR}" takes them all.',
             )
         return found
+
+    @property
+    def adapters(self) -> str:
+        """The kind of PEFT's conversion for experts."""
+        return next((block.experts.adapters for block in self.blocks if block.experts), "none")
 
     def lora_parameters(self, r: int, target_modules: str | Sequence[str]) -> int:
         """Parameters of all adapter pairs of rank `r`."""
@@ -109,133 +143,136 @@ class Architecture:
         return linears + sum(b.count * b.experts.lora_parameters(r) for b in self.blocks if b.experts)
 
 
-_EXPERT_NAMES = {"gate_proj", "up_proj", "down_proj", "gate_up_proj", "w1", "w2", "w3", "gate"}
+# PEFT 0.21, utils/transformers_weight_conversion.py `_MOE_TARGET_MODULE_MAPPING`: old names of fused experts.
+_EXPERT_NAMES: dict[str, frozenset[str]] = {
+    "none": frozenset(),
+    "mixtral": frozenset({"gate", "w1", "w2", "w3"}),
+    "qwen2_moe": frozenset({"gate", "gate_proj", "up_proj", "down_proj"}),
+}
 
 
 def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
-    """Read a `config.json` dict. Raises InputError for an unknown architecture or a missing field: never a guess."""
-    family = _family_of(config)
-    read = _Reader(config, family.model_type)
-    hidden = read.size("hidden_size")
-    heads = read.size("num_attention_heads")
-    kv_heads = read.size("num_key_value_heads", heads if family.kv_heads is None else family.kv_heads)
-    if config.get("head_dim") is None and family.head_dim is None and hidden % heads:
-        raise InputError(f"hidden_size {hidden} does not divide by num_attention_heads {heads}.")
-    head_dim = read.size("head_dim", family.head_dim or hidden // heads)
+    """Read a `config.json` dict. Raises InputError for an unknown architecture or a missing field: never a guess.
+
+    Of a config with a `text_config` the text decoder is read, where transformers' AutoModelForCausalLM builds that
+    alone (Llama 4); where it builds the vision tower too (Gemma 3), the config is refused.
+    """
+    config, family = _family_of(config)
+    read = ConfigReader(config, family.model_type)
+    family = adapted(family, read)
+    for field in ("hidden_size", "num_hidden_layers"):
+        if not read.given(field):
+            raise InputError(f"The {family.model_type} config has no {field}.", hint="Is this the whole config.json?")
+    hidden, vocab = read.size("hidden_size"), read.size("vocab_size")
+    attention = _attention_shape(read, family, hidden)
+    activation = family.fixed.get("activation") or read.text(family.activation, "silu")
+    embedding = read.size(family.embedding_width, hidden) if family.embedding_width else hidden
+    narrow = embedding != hidden
+    projections = (("project_in", embedding, hidden), ("project_out", hidden, embedding)) if narrow else ()
+    positions = read.size(family.positions) + family.position_offset if family.positions else 0
     return Architecture(
         traits=family,
         hidden_size=hidden,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=read.size("vocab_size"),
-        tie_word_embeddings=read.flag("tie_word_embeddings", family.tied),
-        activation=str(config.get("hidden_activation") or config.get("hidden_act") or family.activation),
-        qk_norm=family.qk_norm in ("head", "full") or _phi_qk_norm(read, family),
-        blocks=_blocks(read, family, hidden, heads * head_dim, kv_heads * head_dim, head_dim),
+        num_attention_heads=attention.heads,
+        num_key_value_heads=attention.kv_heads,
+        head_dim=attention.head_dim,
+        vocab_size=vocab,
+        tie_word_embeddings=read.flag("tie_word_embeddings", True),
+        activation=activation,
+        qk_norm=attention.qk_norm,
+        blocks=_blocks(read, family, hidden, attention, activation),
+        head_bias=_bias(read, family.head_bias),
+        embedding_width=embedding if narrow else 0,
+        position_parameters=positions * hidden,
+        outer_norm_parameters=_outer_norms(family, hidden),
+        outer=tuple(LinearLayer(name, a, b, False, "other") for name, a, b in projections),
     )
 
 
-def _family_of(config: Mapping[str, Any]) -> Family:
-    model_type = config.get("model_type")
-    declared = config.get("architectures")
+def _outer_norms(family: Family, hidden: int) -> int:
+    """Numbers in the norms behind the embedding and before the head."""
+    final = family.final_norm or family.norm
+    embedding = norm_weights("layer", hidden) if family.embedding_norm else 0
+    return embedding + (0 if final == "none" else norm_weights(final, hidden))
+
+
+_TEXT_ALONE = {"llama4", "mistral3"}
+"""Composite `model_type`s whose text decoder can be loaded alone."""
+
+
+def _family_of(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Family]:
+    """The config of the text decoder, and its row. Raises InputError."""
+    model_type, declared, text = config.get("model_type"), config.get("architectures"), config.get("text_config")
     names = [name for name in declared if isinstance(name, str)] if isinstance(declared, list) else []
+    shown = ", ".join(names) or model_type or "of a config without architectures and model_type"
+    if isinstance(text, Mapping):
+        if model_type in _TEXT_ALONE and text.get("model_type") in FAMILIES:
+            tied = config.get("tie_word_embeddings")
+            inherited = {} if tied is None else {"tie_word_embeddings": tied}
+            return {**inherited, **text}, FAMILIES[str(text["model_type"])]
+        raise InputError(f"{shown} has towers beside its text decoder, which are not described.", hint=REHEARSAL_HINT)
+    by_type = FAMILIES.get(model_type) if isinstance(model_type, str) else None
+    if by_type is not None and (not names or by_type.model_class in names):
+        return config, by_type
     for family in FAMILIES.values():
         if family.model_class in names:
-            return family
-    if not names and isinstance(model_type, str) and model_type in FAMILIES:
-        return FAMILIES[model_type]
-    shown = ", ".join(names) or model_type or "of a config without architectures and model_type"
-    raise InputError(
-        f"The architecture {shown} is not known to the estimate.",
-        hint=f"Known families: {', '.join(FAMILIES)}. Another needs one row in engine/catalog/families.py.",
-    )
+            return config, family
+    raise InputError(f"The architecture {shown} is not known to the estimate.", hint=REHEARSAL_HINT)
+
+
+def _bias(read: ConfigReader, rule: str) -> bool:
+    return rule == "yes" or (rule != "no" and read.flag(rule))
+
+
+def _attention_shape(read: ConfigReader, family: Family, hidden: int) -> AttentionShape:
+    heads = read.size("num_attention_heads")
+    bias, out_bias = _bias(read, family.qkv_bias), _bias(read, family.out_bias)
+    dropout = read.share(family.attention_dropout)
+    qk_norm = family.qk_norm != "no" and (not family.qk_norm_flag or read.flag(family.qk_norm_flag))
+    if family.latent:
+        latent = read_latent(read)
+        head_dim = latent.plain_dim + latent.rotary_dim
+        return AttentionShape(heads, heads, head_dim, read.size("v_head_dim"), bias, out_bias, False, dropout, latent)
+    given = read.value(family.head_dim) if family.head_dim else None
+    if given is None and hidden % heads and family.model_type not in _FLOORED:
+        raise InputError(f"hidden_size {hidden} does not divide by num_attention_heads {heads}.")
+    head_dim = hidden // heads if given is None else read.size(family.head_dim)
+    kv_heads = int(family.kv_heads) if family.kv_heads.isdigit() else heads if not family.kv_heads else \
+        read.size(family.kv_heads, heads)
+    return AttentionShape(heads, kv_heads, head_dim, head_dim, bias, out_bias, qk_norm, dropout)
+
+
+_FLOORED = {"glm4_moe"}
+"""Families that round a head's size down where the hidden size does not divide."""
 
 
 def _blocks(
-    read: "_Reader", family: Family, hidden: int, queries: int, keys: int, head_dim: int
+    read: ConfigReader, family: Family, hidden: int, attention: AttentionShape, activation: str
 ) -> tuple[Block, ...]:
     """The decoder blocks, grouped by shape: mixtures may keep some dense."""
-    attention = _attention(read, family, hidden, queries, keys)
-    norms = family.norms_per_block * hidden * (2 if family.layer_norm else 1)
-    if family.qk_norm == "full":
-        norms += queries + keys
-    elif family.qk_norm == "head":
-        norms += 2 * head_dim
-    elif _phi_qk_norm(read, family):
-        norms += 4 * head_dim
-    layers, intermediate = read.size("num_hidden_layers"), read.size("intermediate_size")
-    sparse_layers = _sparse_layers(read, layers) if family.experts_field else 0
-    dense = Block(layers - sparse_layers, attention, _mlp(read, family, hidden, intermediate), norms, intermediate)
-    if family.experts_field is None:
-        return (dense,)
-    size = read.size(family.expert_size_field)
-    experts = Experts(read.size(family.experts_field), read.size("num_experts_per_tok"), hidden, size)
-    sparse = Block(sparse_layers, attention, (), norms, size, experts)
-    return tuple(block for block in (sparse, dense) if block.count)
-
-
-def _sparse_layers(read: "_Reader", layers: int) -> int:
-    """How many blocks route to experts (Qwen-MoE's `decoder_sparse_step` and `mlp_only_layers`)."""
-    step = read.size("decoder_sparse_step", 1)
-    kept_dense = read.config.get("mlp_only_layers") or []
-    return sum(1 for i in range(layers) if (i + 1) % step == 0 and i not in kept_dense)
-
-
-def _attention(
-    read: "_Reader", family: Family, hidden: int, queries: int, keys: int
-) -> tuple[LinearLayer, ...]:
-    bias = read.bias(family.qkv_bias, "attention_bias")
-    out = LinearLayer(family.out_name, queries, hidden, read.bias(family.out_bias, "attention_bias"))
-    if family.fused:
-        return (LinearLayer("qkv_proj", hidden, queries + 2 * keys, bias), out)
-    return (
-        LinearLayer("q_proj", hidden, queries, bias),
-        LinearLayer("k_proj", hidden, keys, bias),
-        LinearLayer("v_proj", hidden, keys, bias),
-        out,
+    layers = read.size("num_hidden_layers")
+    sparse = sparse_layers(read, family, layers)
+    dense = BlockShape(
+        hidden, attention, _intermediate(read, family, hidden, all(sparse)), activation, _bias(read, family.mlp_bias),
+        read.share(family.dropout) if family.dropout else 0.0, None, 0,
     )
+    found = []
+    if any(sparse):
+        experts, shared = read_experts(read, family, hidden)
+        block = build_block(family, replace(dense, experts=experts, shared=shared))
+        found.append(replace(block, count=sum(sparse)))
+    if not all(sparse):
+        found.append(replace(build_block(family, dense), count=layers - sum(sparse)))
+    return tuple(found)
 
 
-def _mlp(read: "_Reader", family: Family, hidden: int, intermediate: int) -> tuple[LinearLayer, ...]:
-    bias = read.bias(family.mlp_bias, "mlp_bias")
-    if not family.gated_mlp:
-        return (LinearLayer("fc1", hidden, intermediate, bias), LinearLayer("fc2", intermediate, hidden, bias))
-    down = LinearLayer("down_proj", intermediate, hidden, bias)
-    if family.fused:
-        return (LinearLayer("gate_up_proj", hidden, 2 * intermediate, bias), down)
-    gate = LinearLayer("gate_proj", hidden, intermediate, bias)
-    return (gate, LinearLayer("up_proj", hidden, intermediate, bias), down)
+def _intermediate(read: ConfigReader, family: Family, hidden: int, unused: bool) -> int:
+    """The dense MLP's inner size: four times the hidden size where the family leaves it to that."""
+    if not family.intermediate:
+        return 4 * hidden
+    if unused:
+        return hidden
+    return read.size(family.intermediate, 4 * hidden if family.intermediate in _QUADRUPLED else None)
 
 
-def _phi_qk_norm(read: "_Reader", family: Family) -> bool:
-    return family.qk_norm == "config" and read.flag("qk_layernorm", False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reader:
-    """Reads checked fields of one config; errors name the field and the family."""
-
-    config: Mapping[str, Any]
-    model_type: str
-
-    def size(self, field: str, default: int | None = None) -> int:
-        value = self.config.get(field, default)
-        if value is None:
-            value = default
-        if value is None:
-            raise InputError(f"The {self.model_type} config has no {field}.", hint="Is this the whole config.json?")
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_DIMENSION:
-            raise InputError(f"The {self.model_type} config has {field} = {value!r}, which is no positive whole size.")
-        return value
-
-    def flag(self, field: str, default: bool) -> bool:
-        value = self.config.get(field, default)
-        if value is None:
-            return default
-        if not isinstance(value, bool):
-            raise InputError(f"The {self.model_type} config has {field} = {value!r}, neither true nor false.")
-        return value
-
-    def bias(self, rule: Bias, field: str) -> bool:
-        return self.flag(field, False) if rule == "config" else rule == "yes"
+_QUADRUPLED = {"n_inner", "ffn_hidden_size", "intermediate_size"}

@@ -4,18 +4,19 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from workbench.engine.catalog.architecture import Architecture
-from workbench.engine.catalog.layers import Block
+from workbench.engine.catalog.operations import Block
 from workbench.engine.memory import terms
 from workbench.engine.memory.activations import (
-    RMS_NORM_BACKWARD,
     Setting,
     block_activations,
+    final_norm_backward,
     head_activations,
     norm_saved,
 )
 from workbench.engine.memory.case import MemoryCase, TuningName, checked, precision_of
 from workbench.engine.memory.generation import generation_bytes
-from workbench.engine.memory.kernels import block_change, final_norm_change, int8_inputs, recompute_change
+from workbench.engine.memory.kernels import recompute_change
+from workbench.engine.memory.litgpt import litgpt_block
 from workbench.engine.memory.objectives import objective_of
 from workbench.engine.memory.optimizers import optimizer_of, state_bytes, step_bytes
 from workbench.engine.memory.sharding import sharding_of
@@ -82,6 +83,8 @@ class _Activations(NamedTuple):
     while_dequantising: float
     fixed: float
     fixed_in_block: float
+    pending: float
+    """Weights of a block that are still without gradient at its peak."""
 
 
 def estimate_memory(architecture: Architecture, case: MemoryCase) -> MemoryEstimate:
@@ -118,10 +121,6 @@ class Estimator:
         self.workspace = terms.CUBLAS_WORKSPACES + self.sharding.always
         self.embedding = architecture.embedding_parameters * precision.trained / shards if full else 0
         self.accumulates = case.gradient_accumulation_steps > 1
-        # When the first block's MLP is at its largest, only the MLP's last layer has its gradient.
-        first = architecture.blocks[0]
-        behind = sum(linear.weight_parameters for linear in first.attention + first.mlp[:-1])
-        self.unfinished = behind * precision.trained / shards if full else 0
         self.cast = terms.cast_weights(architecture, case, precision)
         self.dequantised = terms.dequantised(architecture, precision)
         self._activations: dict[tuple[int, int], _Activations] = {}
@@ -191,7 +190,8 @@ class Estimator:
         before = total if self.accumulates else 0
         # The head's gradient comes first; that of an untied embedding last of all, after the first block's.
         with_head = total if self.accumulates else embedding if has_head else 0
-        with_blocks = total if self.accumulates else total - self.unfinished - (0 if tied else embedding)
+        with_blocks = total if self.accumulates else total - act.pending * self.precision.trained / split.shards - (
+            0 if tied else embedding)
         cast = self.cast.in_backward
         in_block = act.fixed_in_block + self.cast.in_block + split.in_block
         blocks = ("of layer recompute",) * 2 if checkpointing else ("of the last layer", "of the first layer")
@@ -238,14 +238,10 @@ class Estimator:
     def _count(self, case: MemoryCase) -> _Activations:
         architecture, precision = self.architecture, self.precision
         setting = Setting(architecture, case, precision, self.adapted)
-        int8 = terms.int8_forward(architecture, case, precision)
-        blocks = [_Block.of(setting, block, int8) for block in architecture.blocks]
+        blocks = [_Block.of(setting, block) for block in architecture.blocks]
         hidden_state = precision.stream * architecture.hidden_size
-        norm_change, norm_backward_change = final_norm_change(setting)
-        head = head_activations(setting) + norm_change
-        norm = norm_backward_change
-        norm += 0 if architecture.traits.layer_norm else RMS_NORM_BACKWARD * architecture.hidden_size
-        whole = max(block.saved + block.backward for block in blocks)
+        head, norm = head_activations(setting), final_norm_backward(setting)
+        whole, pending = max((block.saved + block.backward, block.pending) for block in blocks)
         last = max(block.saved + block.at_last_layer for block in blocks)
         if not case.gradient_checkpointing:
             kept = sum(block.count * block.saved for block in blocks)
@@ -254,7 +250,8 @@ class Estimator:
             fixed = sum(block.count * block.fixed for block in blocks)
             in_block = max(block.backward for block in blocks)
             dequantising = max(block.at_last_layer for block in blocks)
-            return _Activations(kept, head, head + norm, in_block, whole, dequantising, fixed, fixed)
+            return _Activations(kept, head, head + norm, in_block, whole, dequantising, fixed, fixed,
+                                pending)
         # Checkpointing keeps each block's input. The first one is the embedding's output: 16 bits even where fp32 norms
         # raise the rest. With adapters it is a leaf that asks for a gradient, and stays alive beside its scaled copy
         # where the embedding is scaled outside its module.
@@ -264,7 +261,7 @@ class Estimator:
         more = recompute_change(setting)
         fixed_in_block = max(block.fixed for block in blocks)
         return _Activations(kept, head, head + norm, whole + more, first + leaf + whole + more, last + more, 0,
-                            fixed_in_block)
+                            fixed_in_block, pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,11 +273,12 @@ class _Block:
     backward: float
     at_last_layer: float
     fixed: float
+    pending: int
 
     @classmethod
-    def of(cls, setting: Setting, block: Block, int8: float) -> "_Block":
+    def of(cls, setting: Setting, block: Block) -> "_Block":
         found, widths = block_activations(setting, block), setting.precision
-        at_last_layer = widths.stream * setting.architecture.hidden_size + widths.compute * block.intermediate_size
-        saved = found.saved + block_change(setting, block) + int8_inputs(setting, block)
-        backward = max(found.backward, int8)
-        return cls(block.count, saved, backward, min(at_last_layer, backward), found.fixed)
+        saved = litgpt_block(setting, block) if setting.case.kernels == "litgpt" else found.saved
+        inner = max(linear.in_features for linear in block.linears)
+        at_last_layer = widths.stream * setting.architecture.hidden_size + widths.compute * inner
+        return cls(block.count, saved, found.backward, min(at_last_layer, found.backward), found.fixed, found.pending)

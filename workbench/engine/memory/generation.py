@@ -28,7 +28,11 @@ def generation_bytes(architecture: Architecture, case: MemoryCase, precision: Pr
     sampling = rows * architecture.vocab_size * _SAMPLING_BYTES
     # The whole prompt goes through a block at once, without gradients: gate, up and their product, for each expert a
     # token goes to; three hidden states and a norm's fp32 copies.
-    inner = max(b.intermediate_size * (b.experts.experts_per_token if b.experts else 1) for b in architecture.blocks)
+    inner = max(
+        b.experts.intermediate_size * b.experts.experts_per_token if b.experts
+        else max(linear.out_features for linear in b.linears)
+        for b in architecture.blocks
+    )
     prompt = rows * case.max_length
     forward = prompt * (3 * width * inner + (3 * width + 8) * architecture.hidden_size)
     cached = rows * (case.max_length + case.max_completion_length)

@@ -4,7 +4,7 @@ Read in litgpt/model.py, litgpt/lora.py and litgpt/finetune/lora.py of the time 
 bitsandbytes 0.41), for adapters on queries, keys and values.
 """
 
-from workbench.engine.catalog.layers import Block
+from workbench.engine.catalog.operations import Block
 from workbench.engine.memory.activations import Setting, norm_saved
 
 
@@ -13,7 +13,8 @@ def litgpt_block(setting: Setting, block: Block) -> float:
     architecture, width = setting.architecture, setting.precision.compute
     hidden, heads = architecture.hidden_size, architecture.num_attention_heads
     queries, keys = heads * architecture.head_dim, architecture.num_key_value_heads * architecture.head_dim
-    saved = architecture.traits.norms_per_block * norm_saved(setting, hidden)
+    norms = sum(operation.kind == "norm" for operation in block.operations)
+    saved = norms * (norm_saved(setting, hidden) + (width * hidden if architecture.traits.layer_norm else 0))
     # One A for all adapted parts reads one dropped-out input; index_copy, which puts their products in place
     # (LoRAQKVLinear.zero_pad), keeps its source.
     sizes = {"q_proj": queries, "k_proj": keys, "v_proj": keys}
@@ -24,8 +25,9 @@ def litgpt_block(setting: Setting, block: Block) -> float:
     saved += width * (3 * queries if keys != queries else (queries + 2 * keys) + (queries + keys))
     saved += width * queries + 4 * heads  # attention's output and log-sum-exp
     # The inputs of activations and of the gate's product; frozen layers keep nothing.
-    saved += width * block.intermediate_size * (3 if architecture.traits.gated_mlp else 1)
+    inner = max(linear.in_features for linear in block.linears if linear.part == "mlp")
+    saved += width * inner * (3 if architecture.traits.gated else 1)
     if setting.precision.quantization != "none":
         # MatMul4Bit of bitsandbytes 0.41 keeps its input: the normalised one, attention's output, the MLP's product.
-        saved += width * (hidden + queries + block.intermediate_size)
+        saved += width * (hidden + queries + inner)
     return saved

@@ -49,6 +49,6 @@ def _gathered(architecture: Architecture, case: MemoryCase, precision: Precision
     block, width = architecture.blocks[index], precision.compute
     if precision.quantization == "none":
         return width * block.parameters
-    linears = sum(linear.weight_parameters for linear in block.linears)
+    linears = sum(linear.weight_parameters for linear in block.linears if linear.quantised)
     packed = linears * NF4_BYTES if case.on_transformers_4 else 0
     return width * (block.parameters - linears) + packed

@@ -36,6 +36,10 @@ def _all(architecture: Architecture, case: MemoryCase) -> tuple[Trained, ...]:
         matrices += [_matrix(linear, block.count) for linear in block.linears]
         if block.experts:
             matrices += _experts(block.experts, block.count)
+    matrices += [_matrix(linear, 1) for linear in architecture.outer]
+    if architecture.position_parameters:
+        positions = architecture.position_parameters
+        matrices.append(Trained(positions, hidden + positions // hidden, embedding=True))
     if not architecture.tie_word_embeddings and not removed_head(architecture, case):
         matrices.append(_matrix(architecture.head, 1))
     # What is no matrix is a norm's weight or a bias, about as long as the hidden state.
@@ -67,7 +71,7 @@ def _adapters(architecture: Architecture, case: MemoryCase) -> tuple[Trained, ..
         pairs.append(Trained(r * linear.out_features, r + linear.out_features, count))
     if case.target_modules == ALL_LINEAR:
         for block in architecture.blocks:
-            if block.experts:
+            if block.experts and block.experts.lora_parameters(r):
                 # PEFT keeps one fused pair for all experts of a block: matrices of [experts * r, in] and [out, ...].
                 numbers = block.experts.lora_parameters(r)
                 side = r * block.experts.num_experts + block.experts.hidden_size

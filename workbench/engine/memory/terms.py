@@ -69,7 +69,7 @@ def base_weights(architecture: Architecture, case: MemoryCase, precision: Precis
     # takes all but the norms back. fms rows of PowerLM-3b have a bf16 embedding.
     raised = architecture.parameters_by_module["norms"] if precision.autocast else others
     kept = others * width + raised * (precision.stream - precision.weight)
-    rows = sum(b.count * linear.out_features for b in architecture.blocks for linear in b.linears)
+    rows = sum(b.count * linear.out_features for b in architecture.blocks for linear in b.linears if linear.quantised)
     packed = {
         "none": quantised * width,
         "nf4": quantised * NF4_BYTES,
@@ -166,13 +166,5 @@ def dequantised(architecture: Architecture, precision: Precision) -> int:
     """Bytes of the largest linear layer dequantised for its product, forward and backward (bitsandbytes matmul)."""
     if precision.quantization == "none":
         return 0
-    return 2 * max(linear.weight_parameters for b in architecture.blocks for linear in b.linears)
-
-
-def int8_forward(architecture: Architecture, case: MemoryCase, precision: Precision) -> float:
-    """Bytes per token that LLM.int8 adds in the last layer's forward: the input cast to fp16 and its 8-bit codes, the
-    int32 product and its 16-bit form (bitsandbytes MatMul8bitLt, int8_scaled_mm)."""
-    if precision.quantization != "int8":
-        return 0
-    last = [(b.mlp or b.attention)[-1] for b in architecture.blocks]
-    return max((2 + 1) * linear.in_features + (4 + 2) * linear.out_features for linear in last)
+    sizes = (x.weight_parameters for b in architecture.blocks for x in b.linears if x.quantised)
+    return 2 * max(sizes, default=0)

@@ -1,0 +1,283 @@
+"""What each operation of a block keeps, needs and gives back: bytes per token, as autograd runs it.
+
+Counted in the code of torch 2.13, transformers 5.23, peft 0.21 and bitsandbytes 0.50, and checked against traced
+storages. W is a value's width in numbers; sizes of numbers are in bytes. What autocast does is what it does on CUDA:
+matrix products in 16 bits; LayerNorm, pow and softmax in fp32.
+"""
+
+from dataclasses import dataclass, field
+
+from workbench.engine.catalog.architecture import ALL_LINEAR, Architecture
+from workbench.engine.catalog.operations import Block, Operation
+from workbench.engine.memory.case import MemoryCase, Precision
+from workbench.engine.memory.kernels import replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all steps share: the model, the case, its number formats and the adapted layers' names."""
+
+    architecture: Architecture
+    case: MemoryCase
+    precision: Precision
+    adapted: frozenset[str]
+
+    @property
+    def full(self) -> bool:
+        """Whether every weight is trained."""
+        return self.case.tuning == "full"
+
+    @property
+    def copies_inputs(self) -> bool:
+        """Whether each adapter keeps its own copy of its input, for dropout or for a cast to its fp32 weights.
+
+        Linear4bit and Linear8bitLt do not cast (peft/tuners/lora/bnb.py, under autocast).
+        """
+        casts = self.precision.quantization == "none" and self.precision.trained != self.precision.compute
+        return not self.full and (self.case.lora_dropout > 0 or casts)
+
+    @property
+    def adapts_experts(self) -> bool:
+        """Whether PEFT adapts the fused experts."""
+        return not self.full and self.case.target_modules == ALL_LINEAR and self.architecture.adapts_experts
+
+
+@dataclass(slots=True)
+class Step:
+    """One operation's bytes per token.
+
+    `number` is the size of the output's numbers. `keeps` are values whose storage stays for the backward, `copies` the
+    bytes of further tensors that do. `forward` is needed beside the output while it runs; `backward` beside its output's
+    gradient while it is walked back, the gradients of its inputs included. `gradients` gives each input's gradient in
+    bytes, or None where it is the output's own.
+    """
+
+    number: float
+    keeps: tuple[int, ...] = ()
+    copies: float = 0
+    forward: float = 0
+    backward: float = 0
+    gradients: tuple[tuple[int, float | None], ...] = field(default=())
+
+
+class Steps:
+    """The steps of one block under one setting. `numbers` is the size of each value's numbers, filled on the way."""
+
+    def __init__(self, setting: Setting, block: Block) -> None:
+        self.setting, self.block = setting, block
+        self.numbers: dict[int, float] = {0: setting.precision.stream}
+
+    def width(self, value: int) -> int:
+        """Numbers per token."""
+        return self.block.values[value].width
+
+    def of(self, operation: Operation) -> Step:
+        """The step of one operation; its outputs' number size is noted."""
+        step: Step = getattr(self, "_" + operation.kind)(operation, *operation.inputs)
+        replaced(step, operation, self.setting, self.numbers)
+        for output in operation.outputs:
+            self.numbers[output] = step.number
+        return step
+
+    def _plain(self, x: int, width: int | None = None) -> Step:
+        """An operation that keeps nothing: one new tensor each way."""
+        number = self.numbers[x]
+        size = number * (self.width(x) if width is None else width)
+        return Step(number, backward=size, gradients=((x, size),))
+
+    def _linear(self, op: Operation, x: int) -> Step:
+        layer, p, setting = op.layer, self.setting.precision, self.setting
+        assert layer is not None
+        given, w_in, w_out = self.numbers[x], layer.in_features, layer.out_features
+        quantised = p.quantization != "none" and layer.quantised
+        work = p.compute if quantised or p.autocast else given
+        number = given if quantised else work
+        cast = 0.0 if work == given else work * w_in
+        gradient = given * w_in
+        step = Step(number, forward=cast, backward=gradient + cast, gradients=((x, gradient),))
+        if setting.full:
+            step.keeps, step.copies = ((x,), 0) if not cast else ((), cast)
+        elif layer.name in setting.adapted:
+            self._adapter(step, x, given, work, w_in, w_out)
+        return step
+
+    def _adapter(self, step: Step, x: int, given: float, work: float, w_in: int, w_out: int) -> None:
+        """LoRA's pair beside a linear layer (peft/tuners/lora/layer.py): `result + B(A(dropout(cast(x)))) * scaling`."""
+        p, case = self.setting.precision, self.setting.case
+        product = p.compute if p.autocast else p.trained
+        copies = self.setting.copies_inputs
+        if not copies:
+            step.keeps, step.copies = ((x,), 0.0) if product == given else ((), product * w_in)
+        else:
+            mask = w_in if case.lora_dropout else 0
+            step.copies = mask + product * w_in
+        cast = p.trained * w_in if copies and p.trained != given else 0.0
+        step.copies += product * case.lora_r
+        # Forward: the cast input lives until the function ends; beside the sum stand the result and the scaled product.
+        step.forward = cast + (step.number + product) * w_out
+        # Backward: the scaled gradient; then A's, in the product's type, in the adapter's and in the input's own.
+        inward = product * w_in
+        step.backward = max(
+            product * (w_out + self.setting.case.lora_r), inward + cast, cast + given * w_in, step.backward + given * w_in
+        )
+
+    def _norm(self, op: Operation, x: int) -> Step:
+        given, w, p = self.numbers[x], self.width(x), self.setting.precision
+        fp32, gradient = 4.0 * w, given * w
+        own = (x,) if given == 4 else ()  # an fp32 input needs no copy
+        copy = 0.0 if own else fp32
+        gradients = ((x, gradient),)
+        match op.variant:
+            case "layer" | "layer_no_bias" | "layer_plain":
+                if given == 4 or not p.autocast:
+                    return Step(given, (x,), 8, 0, gradient, gradients)
+                return Step(4, (), fp32 + 8, 0, fp32 + gradient, gradients)
+            case "layer_bare":
+                return Step(given, own, copy + 8, copy, fp32 + max(copy, gradient), gradients)
+            case "layer_fp32":  # its centred input twice: for the square and for the product
+                return Step(4, (), 2 * fp32, fp32, 5 * fp32, gradients)
+        number = 4 if op.variant in ("rms_fp32", "rms_fp32_cast") else given
+        # Backward of x * rsqrt(mean(x^2)): beside the gradient of x, that of the mean, x^1, 2x and their product stand
+        # (pow_backward), all fp32; the output's own gradient is gone by then.
+        return Step(number, own, copy + 4, fp32, 5 * fp32 - number * w, gradients)
+
+    def _weight(self, op: Operation, x: int) -> Step:
+        given, w = self.numbers[x], self.width(x)
+        number = max(given, self.setting.precision.stream)
+        gradient = given * w
+        trained = self.setting.full
+        return Step(number, (x,) if trained else (), 0, 0, gradient + (number * w if trained else 0), ((x, gradient),))
+
+    def _cast(self, op: Operation, x: int, like: int) -> Step:
+        gradient = self.numbers[x] * self.width(x)
+        return Step(self.numbers[like], backward=gradient, gradients=((x, gradient),))
+
+    def _rotary(self, op: Operation, x: int) -> Step:
+        given, w = self.numbers[x], self.width(x)
+        number = max(given, self.setting.precision.stream)  # cosine and sine come in the embedding's type
+        work = 4 if op.variant in ("fp32", "complex") else number
+        number = given if work == 4 else number
+        return Step(number, (), 0, 2 * work * w, 3 * work * w, ((x, given * w),))
+
+    def _activation(self, op: Operation, x: int) -> Step:
+        given, w = self.numbers[x], self.width(x)
+        size = given * w
+        # pow runs in fp32 under autocast, and what follows with it.
+        powers = 4.0 if self.setting.precision.autocast else given
+        match op.variant:
+            case "relu":
+                return Step(given, op.outputs, 0, 0, size, ((x, size),))
+            case "relu2":
+                cast = powers * w if powers != given else 0.0
+                return Step(powers, (), size if not cast else size + cast, 0, 3 * powers * w, ((x, size),))
+            case "gelu_new" | "gelu_fast":
+                # x/2, tanh, 1 + tanh, and the cube's input; back: the gradients of the product's two sides.
+                cast = powers * w if powers != given else 0.0
+                kept = (x,) if not cast else ()
+                return Step(powers, kept, size + cast + 2 * powers * w, powers * w, 2 * powers * w, ((x, size),))
+            case "quick_gelu":
+                return Step(given, (x,), size, size, 3 * size, ((x, size),))
+        return Step(given, (x,), 0, 0, size, ((x, size),))
+
+    def _multiply(self, op: Operation, a: int, b: int) -> Step:
+        number = max(self.numbers[a], self.numbers[b])
+        of_a, of_b = self.numbers[a] * self.width(a), self.numbers[b] * self.width(b)
+        return Step(number, (a, b), 0, 0, of_a + number * self.width(op.outputs[0]), ((a, of_a), (b, of_b)))
+
+    def _add(self, op: Operation, a: int, b: int) -> Step:
+        number = max(self.numbers[a], self.numbers[b])
+        gradients = tuple((v, None if self.numbers[v] == number else self.numbers[v] * self.width(v)) for v in (a, b))
+        return Step(number, backward=sum(size or 0 for _, size in gradients), gradients=gradients)
+
+    def _scale(self, op: Operation, x: int) -> Step:
+        return self._plain(x)
+
+    def _dropout(self, op: Operation, x: int) -> Step:
+        step = self._plain(x)
+        step.copies = self.width(x)  # one byte a number says what was kept
+        return step
+
+    def _split(self, op: Operation, x: int) -> Step:
+        whole = self.numbers[x] * self.width(x)
+        # One cat of all gradients; slices are padded to the whole one by one.
+        return Step(self.numbers[x], backward=whole * (2 if op.variant == "slices" else 1), gradients=((x, whole),))
+
+    def _concat(self, op: Operation, a: int, b: int) -> Step:
+        return Step(max(self.numbers[a], self.numbers[b]), gradients=((a, None), (b, None)))
+
+    def _copy(self, op: Operation, x: int) -> Step:
+        return Step(self.numbers[x], gradients=((x, None),))
+
+    def _attention(self, op: Operation, query: int, key: int, value: int) -> Step:
+        p, case = self.setting.precision, self.setting.case
+        values = (query, key, value)
+        work = p.compute if p.autocast else self.numbers[query]
+        casts = sum(work * self.width(v) for v in values if self.numbers[v] != work)
+        gradients = tuple((v, self.numbers[v] * self.width(v)) for v in values)
+        given = sum(size for _, size in gradients)
+        kept = tuple(v for v in values if self.numbers[v] == work)
+        # Keys and values repeated for every query head, where the kernel wants them so.
+        repeated = work * (2 * self.width(query) - self.width(key) - self.width(value))
+        if op.variant == "written out" or case.attn_implementation == "eager" or (
+            op.variant == "no sdpa" and case.attn_implementation == "sdpa"
+        ):
+            # Softmax in fp32 and in 16 bits, a number per head and key.
+            scores = op.heads * case.max_length
+            dropped = (1 + work) * scores if op.share else 0
+            copies = casts + repeated + (4 + (work if work != 4 else 0)) * scores + dropped
+            return Step(work, kept, copies, work * scores, (8 + work) * scores + given, gradients)
+        copies = casts + 4.0 * op.heads  # fused kernels keep one fp32 log-sum-exp a head
+        if row := _mask_row(case):
+            # With a mask, SDPA takes the memory-efficient kernel: the mask in the query's type, heads repeated.
+            copies += work * row + repeated
+        return Step(work, (*kept, *op.outputs), copies, 0, given + casts, gradients)
+
+    def _router(self, op: Operation, x: int) -> Step:
+        given, w, p = self.numbers[x], self.width(x), self.setting.precision
+        work = p.compute if p.autocast else 4.0 if op.variant == "fp32" else given
+        trained = self.setting.full or self.setting.adapts_experts
+        copies = work * w if trained and (work != given or op.variant == "fp32") else 0.0
+        casts = 4.0 * w if op.variant == "fp32" else 0.0
+        keeps = (x,) if trained and not copies else ()
+        return Step(work, keeps, copies, casts, casts + given * w, ((x, given * w),))
+
+    def _choose(self, op: Operation, logits: int) -> Step:
+        # The fp32 softmax over all experts, and the chosen ones' numbers (8 bytes each).
+        size = 4.0 * op.heads
+        number = 4.0 if op.variant == "fp32" else self.numbers[logits]
+        return Step(number, (), size + 8 * self.width(op.outputs[0]), size, 3 * size,
+                    ((logits, self.numbers[logits] * op.heads),))  # fmt: skip
+
+    def _gather(self, op: Operation, x: int) -> Step:
+        # Sorted expert numbers, the order and its inverse: 8 bytes a copy each.
+        size = self.numbers[x] * self.width(x)
+        copies = self.width(op.outputs[0]) // self.width(x)
+        return Step(self.numbers[x], (), 24 * copies, 0, size, ((x, size),))
+
+    def _experts(self, op: Operation, x: int) -> Step:
+        given, w, p = self.numbers[x], self.width(x), self.setting.precision
+        cast = p.weight * w if p.weight != given else 0.0
+        trained = self.setting.full or self.setting.adapts_experts
+        return Step(p.weight, (x,) if trained and not cast else (), cast if trained else 0.0, cast, given * w + cast,
+                    ((x, given * w),))  # fmt: skip
+
+    def _weigh(self, op: Operation, x: int, weights: int) -> Step:
+        number, w = max(self.numbers[x], self.numbers[weights]), self.width(x)
+        size = self.numbers[x] * w
+        # The weights' own gradient is a sum over each copy's products.
+        small = self.numbers[weights] * self.width(weights)
+        return Step(number, (x,), 0, 0, size + number * w, ((x, size), (weights, small)))
+
+    def _scatter(self, op: Operation, x: int) -> Step:
+        number, w, out = self.numbers[x], self.width(x), self.width(op.outputs[0])
+        back = self.setting.precision.stream
+        return Step(back, (), 0, number * (w + out), number * (w + out), ((x, number * w),))
+
+
+def _mask_row(case: MemoryCase) -> int:
+    """Keys in one row of SDPA's mask; 0 where causality alone does. Padding needs a mask, and packed rows more so."""
+    if case.attn_implementation != "sdpa":
+        return 0
+    if case.packing:
+        return case.per_device_train_batch_size * case.max_length
+    return case.max_length if case.per_device_train_batch_size > 1 else 0

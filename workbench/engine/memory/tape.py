@@ -1,0 +1,113 @@
+"""Runs a block's steps forward and back, and follows which bytes are alive: the block's own little autograd tape."""
+
+from collections.abc import Sequence
+
+from workbench.engine.catalog.operations import Operation, Value
+from workbench.engine.memory.steps import Step
+
+
+class Tape:
+    """Bytes per token of one run. `saved` is what stays for the backward; `peak` the most that was ever alive, and
+    `walked_back` how many operations the backward had done by then.
+
+    The block's input is counted by whoever keeps it (`counts_input`): a checkpoint does, so a block must not.
+    A gradient that joins another is added in place, as autograd does on plain tensors.
+    """
+
+    def __init__(self, values: Sequence[Value], operations: Sequence[Operation], steps: Sequence[Step],
+                 numbers: dict[int, float], counts_input: bool) -> None:  # fmt: skip
+        self.operations, self.steps = operations, steps
+        self.roots = [_root(values, v) for v in range(len(values))]
+        self.sizes = {v: numbers[v] * values[v].width for v in range(len(values)) if self.roots[v] == v}
+        if not counts_input:
+            self.sizes[0] = 0
+        self.live = self.peak = self.sizes[0]
+        self.walked_back = 0
+        self.holders: dict[int, int] = {}  # steps that keep a value's storage
+        self._forward()
+        self.saved = self.live - self._output_bytes()
+        self._backward()
+
+    def _seen(self, bytes_alive: float, walked_back: int = 0) -> None:
+        if bytes_alive > self.peak:
+            self.peak, self.walked_back = bytes_alive, walked_back
+
+    def _output_bytes(self) -> float:
+        """The block's output belongs to the next block, and its input to the block before, unless kept here."""
+        output = self.roots[self.operations[-1].outputs[0]]
+        return 0 if output in self.holders else self.sizes[output]
+
+    def _forward(self) -> None:
+        last_use = {self.roots[v]: i for i, op in enumerate(self.operations) for v in op.inputs}
+        for i, (op, step) in enumerate(zip(self.operations, self.steps, strict=True)):
+            new = sum(self.sizes[v] for v in op.outputs if self.roots[v] == v)
+            self.live += step.copies + new
+            self._seen(self.live + step.forward)
+            for v in {self.roots[v] for v in step.keeps}:
+                self.holders[v] = self.holders.get(v, 0) + 1
+            for v in {self.roots[v] for v in op.inputs}:
+                if last_use[v] == i and v not in self.holders:
+                    self.live -= self.sizes[v]
+
+    def _backward(self) -> None:
+        output = self.roots[self.operations[-1].outputs[0]]
+        if output not in self.holders:
+            self.live -= self.sizes[output]
+        gradients = _Gradients()
+        gradients.give(self.operations[-1].outputs[0], self.sizes[output])
+        for done, (op, step) in enumerate(zip(reversed(self.operations), reversed(self.steps), strict=True)):
+            self._seen(self.live + gradients.bytes + step.backward, done)
+            gradients.walk(op, step)
+            self._seen(self.live + gradients.bytes, done + 1)
+            self.live -= step.copies
+            for v in {self.roots[v] for v in step.keeps}:
+                self.holders[v] -= 1
+                if not self.holders[v]:
+                    del self.holders[v]
+                    self.live -= self.sizes[v]
+
+
+class _Gradients:
+    """Gradients alive: several values may share one storage, which goes with the last of them."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, int] = {}
+        self.sizes: dict[int, float] = {}
+        self.users: dict[int, int] = {}
+        self.bytes = 0.0
+
+    def walk(self, op: Operation, step: Step) -> None:
+        """Trade the gradients of an operation's outputs for those of its inputs."""
+        own = next((self.of[v] for v in op.outputs if v in self.of), None)
+        for value, size in step.gradients:
+            if size is None and own is not None and value not in self.of:
+                self.of[value] = own
+                self.users[own] += 1
+            elif value not in self.of:
+                self.give(value, size or 0)
+            elif self.users[self.of[value]] > 1:  # the sum cannot be made in place: others still read it
+                shared = self.of[value]
+                self._drop(value)
+                self.give(value, self.sizes.get(shared, size or 0))
+        for value in op.outputs:
+            if value in self.of:
+                self._drop(value)
+
+    def give(self, value: int, size: float) -> None:
+        """A gradient of its own."""
+        key = len(self.users)
+        self.of[value], self.sizes[key], self.users[key] = key, size, 1
+        self.bytes += size
+
+    def _drop(self, value: int) -> None:
+        key = self.of.pop(value)
+        self.users[key] -= 1
+        if not self.users[key]:
+            self.bytes -= self.sizes.pop(key)
+
+
+def _root(values: Sequence[Value], value: int) -> int:
+    """The value that owns the storage."""
+    while (of := values[value].of) is not None:
+        value = of
+    return value
