@@ -47,7 +47,7 @@ class StorageCount(TorchDispatchMode):
 
 # CUDA's autocast runs these in fp32 (aten/src/ATen/autocast_mode.h, AT_FORALL_FP32); CPU's does not.
 _FP32 = ((torch.nn.functional, "layer_norm"), (torch, "pow"), (torch.Tensor, "pow"), (torch.Tensor, "__pow__"),
-         (torch, "square"), (torch.Tensor, "square"))  # fmt: skip
+         (torch, "square"), (torch.Tensor, "square"), (torch, "expm1"))  # fmt: skip
 
 
 def _raised(leaf: Any) -> Any:
@@ -63,6 +63,20 @@ def _in_fp32(function: Any) -> Any:
     return run
 
 
+_softmax = torch.nn.functional.softmax
+
+
+def _softmax_in_fp32(*args: Any, **kwargs: Any) -> Any:
+    if torch.is_autocast_enabled("cpu") and kwargs.get("dtype") is None:
+        kwargs["dtype"] = torch.float32
+    return _softmax(*args, **kwargs)
+
+
+def _fused_dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """CUDA's kernel keeps a mask of one byte a number, where CPU's multiplies by one of the input's type."""
+    return torch.native_dropout(x, p, True)[0] if training and p else x
+
+
 @contextmanager
 def as_on_cuda() -> Iterator[None]:
     """CUDA's autocast, attention kernels that know dropout, and trl's Triton kernels, which work in place where their
@@ -73,6 +87,8 @@ def as_on_cuda() -> Iterator[None]:
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(patch.object(kernels, name, lambda *arguments, **keywords: None))
+        stack.enter_context(patch.object(torch.nn.functional, "softmax", _softmax_in_fp32))
+        stack.enter_context(patch.object(torch.nn.functional, "dropout", _fused_dropout))
         for place, name in _FP32:
             stack.enter_context(patch.object(place, name, _in_fp32(getattr(place, name))))
         stack.enter_context(patch.object(
@@ -94,7 +110,7 @@ def build(config: dict[str, Any], tuning: str, attention: str) -> Any:
         )
         modeling = sys.modules[type(model).__module__]
         for name in ("create_causal_mask", "create_sliding_window_causal_mask", "create_chunked_causal_mask"):
-            if hasattr(modeling, name):
+            if hasattr(modeling, name) and config["model_type"] != "mpt":  # which adds its alibi by the mask
                 setattr(modeling, name, lambda *arguments, **keywords: None)
         add_fused_lm_head(model, outputs=("log_probs", "entropy", "is_top1"))
         return get_peft_model(model, LoraConfig(r=16, target_modules="all-linear")) if tuning == "lora" else model

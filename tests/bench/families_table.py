@@ -39,6 +39,8 @@ def middle_config(family: str) -> dict[str, Any]:
         heads["head_dim"] = latent["qk_rope_head_dim"]
     config |= {key: value for key, value in (heads | latent).items() if key in config}
     positions = {key: LENGTH for key in ("n_positions", "max_position_embeddings") if key in config}
+    if family == "falcon":
+        config["multi_query"] = False  # its one key head is broadcast, which no kernel of SDPA takes
     return config | positions | {"vocab_size": 32000}
 
 

@@ -232,14 +232,16 @@ def _attention_shape(read: ConfigReader, family: Family, hidden: int) -> Attenti
     if family.latent:
         latent = read_latent(read)
         head_dim = latent.plain_dim + latent.rotary_dim
-        return AttentionShape(heads, heads, head_dim, read.size("v_head_dim"), bias, out_bias, False, dropout, latent)
+        return AttentionShape(heads, heads, head_dim, read.size("v_head_dim"), bias, out_bias, False, dropout,
+                              latent=latent)  # fmt: skip
     given = read.value(family.head_dim) if family.head_dim else None
     if given is None and hidden % heads and family.model_type not in _FLOORED:
         raise InputError(f"hidden_size {hidden} does not divide by num_attention_heads {heads}.")
     head_dim = hidden // heads if given is None else read.size(family.head_dim)
     kv_heads = int(family.kv_heads) if family.kv_heads.isdigit() else heads if not family.kv_heads else \
         read.size(family.kv_heads, heads)
-    return AttentionShape(heads, kv_heads, head_dim, head_dim, bias, out_bias, qk_norm, dropout)
+    softcap = family.no_sdpa and not family.sinks and read.value("attn_logit_softcapping") is not None
+    return AttentionShape(heads, kv_heads, head_dim, head_dim, bias, out_bias, qk_norm, dropout, softcap)
 
 
 _FLOORED = {"glm4_moe"}

@@ -29,6 +29,8 @@ class AttentionShape:
     out_bias: bool
     qk_norm: bool
     dropout: float
+    softcap: bool = False
+    """Scores are capped by tanh (Gemma 2), which fused SDPA cannot do."""
     latent: Latent | None = None
 
     @property
@@ -51,7 +53,9 @@ def read_latent(read: ConfigReader) -> Latent:
 def attend(b: BlockBuilder, family: Family, shape: AttentionShape, x: int) -> int:
     """The whole of attention on the normalised value `x`: its output projection's result."""
     query, key, value = _latent(b, family, shape, x) if shape.latent else _projections(b, family, shape, x)
-    kernel = "written out" if family.written_out else "no sdpa" if family.no_sdpa else ""
+    kernel = "written out" if family.written_out else "sinks" if family.sinks else "no sdpa" if family.no_sdpa else ""
+    if shape.softcap:
+        kernel = "softcap"
     y = b.op("attention", (query, key, value), shape.heads * shape.value_dim, variant=kernel, heads=shape.heads,
              share=shape.dropout)  # fmt: skip
     if family.sinks:

@@ -4,11 +4,11 @@ from workbench.engine.catalog.layers import Experts, LinearLayer, Part
 from workbench.engine.catalog.operations import Block, Kind, Operation, Value
 
 NORM_WEIGHTS = {"rms": 1, "rms_fp32": 1, "rms_fp32_cast": 1, "rms_bare": 0, "layer": 2, "layer_no_bias": 1,
-                "layer_plain": 0, "layer_bare": 0, "layer_fp32": 1}  # fmt: skip
+                "layer_1p": 2, "layer_plain": 0, "layer_bare": 0, "layer_fp32": 1}  # fmt: skip
 """Numbers a norm holds for each number it normalises, by kind.
 
 rms: Llama's, back in 16 bits before the weight. rms_fp32: Gemma's, the weight is applied in fp32, as 1 + w.
-rms_fp32_cast: GPT-OSS's, the 16-bit weight times the fp32 value. rms_bare: without a weight. layer: nn.LayerNorm.
+rms_fp32_cast: GPT-OSS's, the 16-bit weight times the fp32 value. rms_bare: without a weight. layer: nn.LayerNorm. layer_1p: Nemotron's, in 16 bits under autocast too.
 layer_plain: that without weight and bias.
 layer_fp32: Cohere's, written out in fp32, no bias. layer_bare: OLMo's, in fp32, without weight and bias."""
 

@@ -96,8 +96,8 @@ def _mixture(b: BlockBuilder, family: Family, shape: BlockShape, x: int, experts
                    variant="fp32" if mixture.weights_fp32 else "")  # fmt: skip
     chosen = b.op("gather", (x,), copies * shape.hidden)
     product = b.op("experts", (chosen,), copies * 2 * inner)
-    gate, up = b.split(product, copies * inner, copies * inner)
-    gated = b.multiply(b.activation(gate, shape.activation), up)
+    gate, up = b.split(product, copies * inner, copies * inner, slices=mixture.clamped)
+    gated = _clamped(b, gate, up) if mixture.clamped else b.multiply(b.activation(gate, shape.activation), up)
     returned = b.op("experts", (gated,), copies * shape.hidden)
     weighed = b.op("weigh", (returned, weights), copies * shape.hidden)
     y = b.op("scatter", (weighed,), shape.hidden)
@@ -109,6 +109,13 @@ def _mixture(b: BlockBuilder, family: Family, shape: BlockShape, x: int, experts
             z = b.op("multiply", (z, b.activation(gate_value, "sigmoid")), shape.hidden)
         y = b.add(y, z)
     return y
+
+
+def _clamped(b: BlockBuilder, gate: int, up: int) -> int:
+    """GPT-OSS's gate, `(clamp(up) + 1) * (clamp(gate) * sigmoid(alpha * clamp(gate)))`, each step a tensor."""
+    gate, up = b.activation(gate, "clamp"), b.activation(up, "clamp")
+    glu = b.multiply(gate, b.activation(b.scale(gate), "sigmoid"))
+    return b.multiply(b.scale(up), glu)
 
 
 def read_experts(read: ConfigReader, family: Family, hidden: int) -> tuple[Experts, int]:

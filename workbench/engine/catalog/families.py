@@ -5,7 +5,7 @@ class (reader.py). Left out here, and so refused: encoder-decoders, state-space 
 RWKV), and decoders whose attention or residual stream has a form of its own (gated delta nets, Gemma 3n's AltUp).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Bias = str
@@ -45,6 +45,8 @@ class Mixture:
     """The routing weights stay fp32, and so do the products with them."""
     adapters: Literal["none", "mixtral", "qwen2_moe"] = "none"
     """PEFT's conversion (utils/transformers_weight_conversion.py) that reaches the experts, if any."""
+    clamped: bool = False
+    """GPT-OSS's gate of clamped halves, interleaved."""
     described: bool = True
 
 
@@ -144,7 +146,7 @@ _NEOX: dict[str, Any] = {
     "norm": "layer", "qkv": ("query_key_value",), "out": "dense", "mlp": ("dense_h_to_4h", "dense_4h_to_h"),
     "gated": False, "kv_heads": "", "head_dim": "", "mlp_bias": "yes",
 }
-_DEEPSEEK = Mixture("n_routed_experts", layers="first dense", shared="counted", router_fp32=True, weights_fp32=True,
+_DEEPSEEK = Mixture("n_routed_experts", layers="first dense", shared="counted", router_fp32=True,
                     adapters="qwen2_moe")  # fmt: skip
 _LATENT: dict[str, Any] = {"latent": True, "rotary": "partial"}
 _GRANITE_MIXTURE = Mixture("num_local_experts", size="intermediate_size")
@@ -226,17 +228,17 @@ _ROWS = (
            qk_norm="head", qk_norm_flag="use_qk_norm", qk_norm_each_head=True),
     Family("cohere2", "Cohere2ForCausalLM", "parallel", "layer_fp32", **_BIAS, rotary="fp32"),
     Family("deepseek_v2", "DeepseekV2ForCausalLM", **_LATENT, qkv_bias="attention_bias", out_bias="attention_bias",
-           mlp_bias="mlp_bias", mixture=_DEEPSEEK),
+           mlp_bias="mlp_bias", mixture=replace(_DEEPSEEK, weights_fp32=True)),
     Family("deepseek_v3", "DeepseekV3ForCausalLM", **_LATENT, qkv_bias="attention_bias", out_bias="attention_bias",
            mixture=_DEEPSEEK),
     Family("youtu", "YoutuForCausalLM", **_LATENT, qkv_bias="attention_bias", out_bias="attention_bias"),
     Family("minicpm3", "MiniCPM3ForCausalLM", **_LATENT, qkv_bias="attention_bias", out_bias="attention_bias",
            mlp_bias="mlp_bias", residual_scale=True),
     Family("glm4_moe_lite", "Glm4MoeLiteForCausalLM", **_LATENT, qkv_bias="attention_bias", out_bias="attention_bias",
-           mixture=Mixture("n_routed_experts", layers="listed", shared="counted", router_fp32=True, weights_fp32=True,
+           mixture=Mixture("n_routed_experts", layers="listed", shared="counted", router_fp32=True,
                            adapters="qwen2_moe")),
     Family("gpt_oss", "GptOssForCausalLM", **_BIAS, norm="rms_fp32_cast", no_sdpa=True, sinks=True,
-           mixture=Mixture("num_local_experts", size="intermediate_size", bias=True, router_bias=True)),
+           mixture=Mixture("num_local_experts", size="intermediate_size", bias=True, router_bias=True, clamped=True)),
     Family("llama4_text", "Llama4ForCausalLM", **_BIAS, rotary="complex",
            intermediate="intermediate_size_mlp",
            mixture=Mixture("num_local_experts", size="intermediate_size", layers="llama4", shared="same",
@@ -248,12 +250,11 @@ _ROWS = (
            qk_norm_flag="use_qk_norm", mixture=_DEEPSEEK),
     Family("dots1", "Dots1ForCausalLM", **_BIAS, qk_norm="head", mixture=_DEEPSEEK),
     Family("solar_open", "SolarOpenForCausalLM", qkv_bias="attention_bias", rotary="partial",
-           mixture=Mixture("n_routed_experts", shared="counted", router_fp32=True, weights_fp32=True,
-                           adapters="qwen2_moe")),
+           mixture=Mixture("n_routed_experts", shared="counted", router_fp32=True, adapters="qwen2_moe")),
     Family("exaone4", "Exaone4ForCausalLM", "post", qk_norm="head"),
     Family("exaone_moe", "ExaoneMoeForCausalLM", qk_norm="head",
            mixture=Mixture(layers="listed", shared="counted", shared_field="num_shared_experts", router_fp32=True,
-                           weights_fp32=True, adapters="qwen2_moe")),
+                           adapters="qwen2_moe")),
     Family("ernie4_5", "Ernie4_5ForCausalLM", qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias",
            rotary="pairs"),
     Family("ernie4_5_moe", "Ernie4_5_MoeForCausalLM", head_bias="use_bias", qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias",
@@ -261,7 +262,7 @@ _ROWS = (
            mixture=Mixture("moe_num_experts", "moe_k", layers="ernie", shared="counted",
                            shared_field="moe_num_shared_experts", router_bias=True, router_fp32=True,
                            weights_fp32=True, adapters="qwen2_moe")),
-    Family("nemotron", "NemotronForCausalLM", norm="layer", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False,
+    Family("nemotron", "NemotronForCausalLM", norm="layer_1p", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False,
            rotary="partial"),
     Family("arcee", "ArceeForCausalLM", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False),
     Family("apertus", "ApertusForCausalLM", **_BIAS, mlp=("up_proj", "down_proj"), gated=False, qk_norm="head", layer_parameters=2),

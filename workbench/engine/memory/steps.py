@@ -132,6 +132,8 @@ class Steps:
                 if given == 4 or not p.autocast:
                     return Step(given, (x,), 8, 0, gradient, gradients)
                 return Step(4, (), fp32 + 8, 0, fp32 + gradient, gradients)
+            case "layer_1p":
+                return Step(given, (x,), 8, 0, gradient, gradients)
             case "layer_bare":
                 return Step(given, own, copy + 8, copy, fp32 + max(copy, gradient), gradients)
             case "layer_fp32":  # its centred input twice: for the square and for the product
@@ -175,6 +177,11 @@ class Steps:
                 cast = powers * w if powers != given else 0.0
                 kept = (x,) if not cast else ()
                 return Step(powers, kept, size + cast + 2 * powers * w, powers * w, 2 * powers * w, ((x, size),))
+            case "xielu":  # expm1 runs in fp32 under autocast; its difference is kept where its factor is trained
+                kept = (1 + given + powers * (2 if self.setting.full else 1)) * w
+                return Step(powers, (x,), kept, 2 * powers * w, 3 * powers * w, ((x, size),))
+            case "sigmoid":
+                return Step(given, op.outputs, 0, 0, size, ((x, size),))
             case "quick_gelu":
                 return Step(given, (x,), size, size, 3 * size, ((x, size),))
         return Step(given, (x,), 0, 0, size, ((x, size),))
@@ -218,19 +225,32 @@ class Steps:
         kept = tuple(v for v in values if self.numbers[v] == work)
         # Keys and values repeated for every query head, where the kernel wants them so.
         repeated = work * (2 * self.width(query) - self.width(key) - self.width(value))
-        if op.variant == "written out" or case.attn_implementation == "eager" or (
-            op.variant == "no sdpa" and case.attn_implementation == "sdpa"
-        ):
-            # Softmax in fp32 and in 16 bits, a number per head and key.
+        if self._materialises_scores(op):
             scores = op.heads * case.max_length
-            dropped = (1 + work) * scores if op.share else 0
-            copies = casts + repeated + (4 + (work if work != 4 else 0)) * scores + dropped
-            return Step(work, kept, copies, work * scores, (8 + work) * scores + given, gradients)
+            kept_scores, back = self._scores(op, work)
+            copies = casts + repeated + kept_scores * scores
+            return Step(work, kept, copies, 4 * scores, back * scores + given, gradients)
         copies = casts + 4.0 * op.heads  # fused kernels keep one fp32 log-sum-exp a head
         if row := _mask_row(case):
             # With a mask, SDPA takes the memory-efficient kernel: the mask in the query's type, heads repeated.
             copies += work * row + repeated
         return Step(work, (*kept, *op.outputs), copies, 0, given + casts, gradients)
+
+    def _materialises_scores(self, op: Operation) -> bool:
+        """Whether attention keeps a number per head and key, for want of a fused kernel."""
+        implementation = self.setting.case.attn_implementation
+        if op.variant == "written out" or implementation == "eager":
+            return True
+        return op.variant in ("no sdpa", "softcap", "sinks") and implementation == "sdpa"
+
+    def _scores(self, op: Operation, work: float) -> tuple[float, float]:
+        """Bytes per score that are kept, and that the backward needs on top."""
+        if op.variant == "sinks":  # GPT-OSS's softmax stays in 16 bits
+            return work, 3 * work
+        # Softmax in fp32, its cast to 16 bits for the product with the values; dropout's mask; the capped scores' tanh.
+        kept = 4 + (work if work != 4 else 0) + (1 if op.share else 0) + (work if op.variant == "softcap" else 0)
+        # Softmax's two fp32 gradients, when the cast is gone.
+        return kept, 8 if work == 4 else 8 - work
 
     def _router(self, op: Operation, x: int) -> Step:
         given, w, p = self.numbers[x], self.width(x), self.setting.precision
