@@ -65,7 +65,7 @@ def test_a_references_forward_is_no_peak_of_its_own(
                         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             (past - chosen).backward()
     predicted = estimated("dpo", tuning, checkpointing).peak_bytes - CUBLAS_WORKSPACES
-    assert predicted == pytest.approx(count.peak, rel=0.01)
+    assert predicted == pytest.approx(count.peak, rel=0.02)
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])

@@ -20,6 +20,7 @@ from workbench.engine.memory.litgpt import litgpt_block
 from workbench.engine.memory.objectives import objective_of
 from workbench.engine.memory.optimizers import optimizer_of, state_bytes, step_bytes
 from workbench.engine.memory.sharding import sharding_of
+from workbench.engine.memory.steps import materialises_scores
 from workbench.engine.memory.tensors import base_parameters, trained_tensors
 
 __all__ = ["COMPONENTS", "Estimator", "MemoryCase", "MemoryEstimate", "TuningName", "estimate_memory"]
@@ -124,6 +125,11 @@ class Estimator:
         self.cast = terms.cast_weights(architecture, case, precision)
         self.dequantised = terms.dequantised(architecture, precision)
         self._activations: dict[tuple[int, int], _Activations] = {}
+        self._keeps_scores = any(
+            operation.kind == "attention" and materialises_scores(operation, case.attn_implementation)
+            for block in architecture.blocks
+            for operation in block.operations
+        )
         self.adapted = frozenset[str]()
         if not full:
             self.adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
@@ -214,12 +220,12 @@ class Estimator:
         ]
 
     def _activations_of(self, batch: int, length: int) -> _Activations:
-        """Per token they depend on the length through eager attention's scores, and on batch and length through SDPA's
+        """Per token they depend on the length where attention keeps its scores, and on batch and length through SDPA's
         mask: affinely, so that two masks give all others."""
         case = self.case
         length += case.max_completion_length if case.objective == "rlhf" else 0
-        if case.attn_implementation == "eager":
-            return self._counted(batch, length)
+        if self._keeps_scores:
+            return self._counted(batch if case.packing else min(batch, 2), length)
         if case.attn_implementation != "sdpa" or not (case.packing or batch > 1):
             return self._counted(1, 1)
         keys = batch * length if case.packing else length
