@@ -29,9 +29,9 @@ def generation_bytes(architecture: Architecture, case: MemoryCase, precision: Pr
     # The whole prompt goes through a block at once, without gradients: gate, up and their product, for each expert a
     # token goes to; three hidden states and a norm's fp32 copies.
     inner = max(b.intermediate_size * (b.experts.experts_per_token if b.experts else 1) for b in architecture.blocks)
-    prompt = rows * case.max_length
+    prompt = rows * max(case.max_length - case.answer_length(case.max_length), 1)
     forward = prompt * (3 * width * inner + (3 * width + 8) * architecture.hidden_size)
-    cached = rows * (case.max_length + case.max_completion_length)
+    cached = rows * case.max_length
     # DynamicCache concatenates: the old and the new keys of one layer for a moment.
     last = (cached * per_token, cached * layer / 2 + sampling)
     first = (prompt * per_token, forward + sampling)
