@@ -31,7 +31,7 @@ class MemoryCase:
     gradient_accumulation_steps: int = 1
     """Above 1, gradients stay allocated while the next micro-batch runs forward."""
     max_length: int = 1024
-    """Tokens in a row: a text, each answer of a pair with its prompt, or the prompt of rlhf."""
+    """Tokens in a row: a text, or an answer with its prompt; each answer of a pair."""
     gradient_checkpointing: bool = True
     dtype: str = "auto"
     mixed_precision: str = "bf16"
@@ -58,10 +58,16 @@ class MemoryCase:
     """rlhf: weight of the KL term; 0 needs no reference model. None is trl's default: 0 for grpo, 0.05 for rloo."""
     num_generations: int = 8
     """rlhf: completions of one prompt; how many are held at once is `per_device_train_batch_size`'s."""
-    max_completion_length: int = 512
-    """rlhf: tokens generated behind each prompt."""
+    max_completion_length: int | None = None
+    """rlhf: tokens of `max_length` that may be written as an answer. None is the worker's default: 256, or half of a
+    shorter `max_length` (worker/objectives/rlhf.py)."""
     reward_parameters: int = 0
     """rlhf: parameters of a reward model held beside the trained one, in the base's own number format."""
+
+    def answer_length(self, length: int) -> int:
+        """rlhf: the most tokens that are written, and scored, in a row of `length` tokens."""
+        asked = min(256, length // 2) if self.max_completion_length is None else self.max_completion_length
+        return max(min(asked, length - 1), 1)
 
     @property
     def on_transformers_4(self) -> bool:
@@ -90,7 +96,6 @@ _AT_LEAST_ONE = (
     "max_length",
     "num_processes",
     "num_generations",
-    "max_completion_length",
 )
 
 
@@ -106,6 +111,8 @@ def checked(case: MemoryCase) -> MemoryCase:
         value = getattr(case, field)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InputError(f"{field} = {value!r} is not a whole number of at least 1.")
+    if case.max_completion_length is not None and case.max_completion_length < 1:
+        raise InputError(f"max_completion_length = {case.max_completion_length} is not a whole number of at least 1.")
     if case.reward_parameters < 0:
         raise InputError(f"reward_parameters = {case.reward_parameters} is negative.")
     if not 0 <= case.lora_dropout < 1:

@@ -185,9 +185,8 @@ class Estimator:
     def _moments(self, batch: int, length: int) -> list[_Moment]:
         """The candidates for the peak. Without accumulation each backward adds its gradients as it goes."""
         case, rows = self.case, batch * self.sequences
-        completion = case.max_completion_length
-        tokens, scored = (rows * (length + completion), rows * completion) if case.objective == "rlhf" else \
-            (rows * length,) * 2
+        tokens = rows * length
+        scored = rows * case.answer_length(length) if case.objective == "rlhf" else tokens
         loss = terms.loss_bytes(self.architecture, case, self.precision, scored)
         act = self._activations_of(batch, length)
         total, embedding, split = self.gradients, self.embedding, self.sharding
@@ -223,7 +222,6 @@ class Estimator:
         """Per token they depend on the length where attention keeps its scores, and on batch and length through SDPA's
         mask: affinely, so that two masks give all others."""
         case = self.case
-        length += case.max_completion_length if case.objective == "rlhf" else 0
         if self._keeps_scores:
             return self._counted(batch if case.packing else min(batch, 2), length)
         if case.attn_implementation != "sdpa" or not (case.packing or batch > 1):

@@ -33,9 +33,9 @@ def generation_bytes(architecture: Architecture, case: MemoryCase, precision: Pr
         else max(linear.out_features for linear in b.linears)
         for b in architecture.blocks
     )
-    prompt = rows * case.max_length
+    prompt = rows * max(case.max_length - case.answer_length(case.max_length), 1)
     forward = prompt * (3 * width * inner + (3 * width + 8) * architecture.hidden_size)
-    cached = rows * (case.max_length + case.max_completion_length)
+    cached = rows * case.max_length
     # DynamicCache concatenates: the old and the new keys of one layer for a moment.
     last = (cached * per_token, cached * layer / 2 + sampling)
     first = (prompt * per_token, forward + sampling)

@@ -11,7 +11,7 @@ class ObjectiveMemory:
     """One objective as its trainer runs it.
 
     `sequences`: texts in a forward pass for each row of the batch; pairs are concatenated (DataCollatorForPreference).
-    `loss`: what stands behind the last block by default: trl's chunked head, whole logits, or one score a text.
+    `loss`: what stands behind the last block by default: trl's chunked head, or one score a text.
     `reference`: whether full fine-tuning holds a second, frozen model; with PEFT the adapter is switched off instead
     (use_adapter). Its forward runs without gradients beside the kept activations of the trained model; it asks for less
     than the backward of a block, or of the loss, so it makes no moment of its own. The same holds of KTO's forward over
@@ -20,7 +20,7 @@ class ObjectiveMemory:
     """
 
     sequences: int = 1
-    loss: Literal["fused", "full_logits", "score"] = "fused"
+    loss: Literal["fused", "score"] = "fused"
     reference: Literal["no", "yes", "beta"] = "no"
     dropout: bool = True
 
@@ -30,8 +30,8 @@ OBJECTIVES: dict[str, ObjectiveMemory] = {
     "cpt": ObjectiveMemory(),
     "rt": ObjectiveMemory(sequences=2, reference="yes", dropout=False),
     "dpo": ObjectiveMemory(sequences=2, reference="yes", dropout=False),
-    # On transformers' own Trainer, as trl.experimental's: the logits of both answers in full.
-    "orpo": ObjectiveMemory(sequences=2, loss="full_logits"),
+    # This workbench's own, on transformers' Trainer with trl's chunked head (worker/objectives/orpo.py).
+    "orpo": ObjectiveMemory(sequences=2),
     "kto": ObjectiveMemory(reference="yes", dropout=False),
     # AutoModelForSequenceClassification: a score layer [1, hidden] in place of the head.
     "reward": ObjectiveMemory(sequences=2, loss="score", dropout=False),
