@@ -1,4 +1,4 @@
-"""Writes workbench/assets/config_defaults.json from the installed transformers: python -m tests.tools.config_defaults."""
+"""Writes assets/config_defaults.json from the installed transformers: python -m tests.tools.config_defaults."""
 
 import dataclasses
 import re
@@ -18,7 +18,9 @@ _IRRELEVANT = re.compile(
     r"label2id|problem_type|.*_token_id|initializer.*|init_.*|.*_eps|.*epsilon|rope_.*|use_cache|pretraining_tp|summary_.*|"
     r"max_position_embeddings_.*|.*_coef|.*jitter.*|.*logit.*|_.*|.*std.*|scale_attn.*|sliding_window.*|attention_chunk_size"
 )
-_KEPT = frozenset({"attn_logit_softcapping", "qk_layernorm", "layer_norm_elementwise_affine", "max_position_embeddings", "n_positions", "rope_interleave"})
+_KEPT = frozenset(
+    {"attn_logit_softcapping", "qk_layernorm", "layer_norm_elementwise_affine", "max_position_embeddings"}
+)
 
 
 def defaults_of(model_type: str) -> dict[str, Any]:

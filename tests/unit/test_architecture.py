@@ -29,7 +29,8 @@ def test_catalogue_counts_equal_transformers(name: str) -> None:
 def listed_linears(architecture: Any, head: str) -> dict[str, int]:
     """Parameters of the linear layers by name, as the architecture has them."""
     listed = {head: architecture.head.parameters}
-    for linear, count in architecture.targets("all-linear") if not architecture.adapts_experts else architecture._linears:
+    blocks = [(linear, block.count) for block in architecture.blocks for linear in block.linears]
+    for linear, count in [*blocks, *((linear, 1) for linear in architecture.outer)]:
         listed[linear.name] = listed.get(linear.name, 0) + count * linear.parameters
     return listed
 

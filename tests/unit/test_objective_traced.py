@@ -7,15 +7,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.unit.test_estimate_traced import BATCH, LAYERS, LENGTH, StorageCount, as_on_cuda, build, make_fake
+from tests.tracing import StorageCount, as_on_cuda, build, make_fake
 from workbench.engine.catalog.architecture import architecture_from_config
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.estimate import MemoryEstimate, estimate_memory
 from workbench.engine.memory.terms import CUBLAS_WORKSPACES
 
-__all__ = ["as_on_cuda"]
-
+LAYERS, BATCH, LENGTH = 4, 8, 1024
 CONFIG = resolve_model("Qwen/Qwen3-0.6B").config | {"num_hidden_layers": LAYERS}
 
 
@@ -35,15 +34,12 @@ def prepare(model: Any, checkpointing: bool, adapters: bool) -> torch.Tensor:
     return torch.zeros(BATCH, LENGTH, dtype=torch.long)
 
 
-@pytest.mark.usefixtures("as_on_cuda")
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize("tuning", ["full", "lora"])
-def test_a_references_forward_is_no_peak_of_its_own(
-    tuning: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = build(CONFIG, tuning, monkeypatch)
-    reference = build(CONFIG, "full", monkeypatch) if tuning == "full" else model
-    with FakeTensorMode(allow_non_fake_inputs=True):
+def test_a_references_forward_is_no_peak_of_its_own(tuning: str, checkpointing: bool) -> None:
+    model = build(CONFIG, tuning, "sdpa")
+    reference = build(CONFIG, "full", "sdpa") if tuning == "full" else model
+    with FakeTensorMode(allow_non_fake_inputs=True), as_on_cuda():
         if reference is not model:
             make_fake(reference)
         ids = prepare(model, checkpointing, adapters=tuning == "lora")
@@ -85,7 +81,7 @@ def test_a_reward_models_pairs_are_met(tuning: str, checkpointing: bool, monkeyp
             model = get_peft_model(model, LoraConfig(r=16, target_modules="all-linear", task_type="SEQ_CLS"))
     found = estimated("reward", tuning, checkpointing)
     assert found.trainable_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True), as_on_cuda():
         ids = prepare(model, checkpointing, adapters=tuning == "lora")
         with StorageCount() as count:
             for parameter in model.parameters():

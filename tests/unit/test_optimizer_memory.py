@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.test_estimate_traced import StorageCount
+from tests.tracing import StorageCount
 from workbench.engine.errors import InputError
 from workbench.engine.memory.optimizers import OPTIMIZERS, Trained, optimizer_of, state_bytes, step_bytes
 

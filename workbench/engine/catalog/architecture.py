@@ -196,8 +196,8 @@ def _outer_norms(family: Family, hidden: int) -> int:
     return embedding + (0 if final == "none" else norm_weights(final, hidden))
 
 
-_TEXT_ALONE = {"llama4", "mistral3"}
-"""Composite `model_type`s whose text decoder can be loaded alone."""
+_TEXT_ALONE = {"llama4"}
+"""Composite `model_type`s of which AutoModelForCausalLM builds the text decoder alone."""
 
 
 def _family_of(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Family]:

@@ -4,12 +4,13 @@ from workbench.engine.catalog.layers import Experts, LinearLayer, Part
 from workbench.engine.catalog.operations import Block, Kind, Operation, Value
 
 NORM_WEIGHTS = {"rms": 1, "rms_fp32": 1, "rms_fp32_cast": 1, "rms_bare": 0, "layer": 2, "layer_no_bias": 1,
-                "layer_1p": 2, "layer_plain": 0, "layer_bare": 0, "layer_fp32": 1}  # fmt: skip
+                "layer_1p": 2, "layer_plain": 0,
+                "layer_bare": 0, "layer_fp32": 1}  # fmt: skip
 """Numbers a norm holds for each number it normalises, by kind.
 
 rms: Llama's, back in 16 bits before the weight. rms_fp32: Gemma's, the weight is applied in fp32, as 1 + w.
-rms_fp32_cast: GPT-OSS's, the 16-bit weight times the fp32 value. rms_bare: without a weight. layer: nn.LayerNorm. layer_1p: Nemotron's, in 16 bits under autocast too.
-layer_plain: that without weight and bias.
+rms_fp32_cast: GPT-OSS's, the 16-bit weight times the fp32 value. rms_bare: without a weight.
+layer: nn.LayerNorm. layer_plain: that without weight and bias. layer_1p: Nemotron's, in 16 bits under autocast too.
 layer_fp32: Cohere's, written out in fp32, no bias. layer_bare: OLMo's, in fp32, without weight and bias."""
 
 
@@ -80,6 +81,10 @@ class BlockBuilder:
     def scale(self, x: int, applied: bool = True) -> int:
         """The product with a plain number, which keeps nothing; the value itself where it is not `applied`."""
         return self.op("scale", (x,), self.width(x)) if applied else x
+
+    def release(self, x: int) -> None:
+        """The function that held the value ends here: until then it lives, used or not."""
+        self.operations.append(Operation("release", (x,), ()))
 
     def dropout(self, x: int, probability: float) -> int:
         """Dropout in training; the value itself at probability 0."""

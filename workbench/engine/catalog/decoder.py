@@ -44,7 +44,9 @@ def _joined(b: BlockBuilder, family: Family, shape: BlockShape, x: int,
             part: Callable[[int], int]) -> int:  # fmt: skip
     """One residual branch: norms where the family has them, dropout and scale, the sum."""
     before = family.residual in ("pre", "sandwich")
-    y = part(b.norm(x, family.norm) if before else x)
+    given = b.norm(x, family.norm) if before else x
+    y = part(given)
+    b.release(given)
     y = b.dropout(y, shape.dropout)
     if family.residual in ("sandwich", "post"):
         y = b.norm(y, family.norm)
@@ -56,7 +58,9 @@ def _parallel(b: BlockBuilder, family: Family, shape: BlockShape) -> None:
     first = b.norm(0, family.norm)
     second = b.norm(0, family.norm) if family.residual == "parallel, two norms" else first
     attended = b.dropout(attend(b, family, shape.attention, first), shape.dropout)
+    b.release(first)
     fed = b.dropout(_feed_forward(b, family, shape, second), shape.dropout)
+    b.release(second)
     b.add(b.add(0, attended), fed)
 
 

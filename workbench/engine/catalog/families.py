@@ -104,7 +104,7 @@ class Family:
     residual_scale: bool = False
     """What joins the residual stream is scaled first."""
     scaled_embedding: bool = False
-    """The embedding is multiplied outside its module, so one more hidden state stays alive."""
+    """The embedding's output is changed outside its module (scaled, positions added): one more hidden state stays."""
     positions: str = ""
     """The config's field with the number of learned positions."""
     position_offset: int = 0
@@ -123,14 +123,14 @@ class Family:
         return (self.final_norm or self.norm).startswith("layer") and (self.final_norm or self.norm) != "layer_fp32"
 
 
-_BIAS = {"qkv_bias": "attention_bias", "out_bias": "attention_bias"}
-_LLAMA = {**_BIAS, "mlp_bias": "mlp_bias"}
+_BIAS: dict[str, Any] = {"qkv_bias": "attention_bias", "out_bias": "attention_bias"}
+_LLAMA: dict[str, Any] = {**_BIAS, "mlp_bias": "mlp_bias"}
 _GEMMA: dict[str, Any] = {**_BIAS, "norm": "rms_fp32", "activation": "hidden_activation"}
 _GPT2: dict[str, Any] = {
     "norm": "layer", "qkv": ("c_attn",), "out": "c_proj", "mlp": ("c_fc", "c_proj"), "gated": False,
     "qkv_bias": "yes", "out_bias": "yes", "mlp_bias": "yes", "kv_heads": "", "head_dim": "", "intermediate": "n_inner",
     "activation": "activation_function", "rotary": "none", "dropout": "resid_pdrop", "attention_dropout": "attn_pdrop",
-    "positions": "n_positions",
+    "positions": "n_positions", "scaled_embedding": True,
 }
 _GPTJ: dict[str, Any] = {
     "residual": "parallel", "norm": "layer", "out": "out_proj", "mlp": ("fc_in", "fc_out"), "gated": False,
@@ -140,7 +140,7 @@ _GPTJ: dict[str, Any] = {
 }
 _FAIRSEQ: dict[str, Any] = {
     "norm": "layer", "out": "out_proj", "mlp": ("fc1", "fc2"), "gated": False, "kv_heads": "", "head_dim": "",
-    "rotary": "none", "qkv_bias": "yes", "out_bias": "yes", "mlp_bias": "yes",
+    "rotary": "none", "qkv_bias": "yes", "out_bias": "yes", "mlp_bias": "yes", "scaled_embedding": True,
 }
 _NEOX: dict[str, Any] = {
     "norm": "layer", "qkv": ("query_key_value",), "out": "dense", "mlp": ("dense_h_to_4h", "dense_4h_to_h"),
@@ -194,7 +194,8 @@ _ROWS = (
     Family("gpt_bigcode", "GPTBigCodeForCausalLM", **_GPT2, variant="gpt_bigcode"),
     Family("gpt_neo", "GPTNeoForCausalLM", norm="layer", out="out_proj", mlp=("c_fc", "c_proj"), gated=False,
            out_bias="yes", mlp_bias="yes", kv_heads="", head_dim="", activation="activation_function", rotary="none",
-           written_out=True, dropout="resid_dropout", positions="max_position_embeddings"),
+           written_out=True, dropout="resid_dropout", positions="max_position_embeddings",
+           scaled_embedding=True),
     Family("gpt_neox", "GPTNeoXForCausalLM", **_NEOX, qkv_bias="attention_bias", out_bias="attention_bias",
            rotary="partial", dropout="hidden_dropout", variant="gpt_neox"),
     Family("gptj", "GPTJForCausalLM", **_GPTJ),
@@ -206,9 +207,9 @@ _ROWS = (
            slices=True, rotary="half", variant="falcon"),
     Family("persimmon", "PersimmonForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", qk_norm="head",
            qk_norm_flag="qk_layernorm", rotary="partial", dropout="hidden_dropout"),
-    Family("bloom", "BloomForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", rotary="none", written_out=True, slices=True,
-           intermediate="", activation="", embedding_norm=True, dropout="hidden_dropout",
-           fixed={"activation": "bloom_gelu"}),
+    Family("bloom", "BloomForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", rotary="none", written_out=True,
+           slices=True, intermediate="", activation="", embedding_norm=True, dropout="hidden_dropout",
+           scaled_embedding=True, fixed={"activation": "bloom_gelu"}),
     Family("mpt", "MptForCausalLM", norm="layer_no_bias", qkv=("Wqkv",), out="out_proj", mlp=("up_proj", "down_proj"),
            gated=False, kv_heads="", head_dim="", rotary="none", written_out=True, intermediate="", activation="",
            fixed={"activation": "gelu"}),
@@ -257,20 +258,22 @@ _ROWS = (
                            adapters="qwen2_moe")),
     Family("ernie4_5", "Ernie4_5ForCausalLM", qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias",
            rotary="pairs"),
-    Family("ernie4_5_moe", "Ernie4_5_MoeForCausalLM", head_bias="use_bias", qkv_bias="use_bias", out_bias="use_bias", mlp_bias="use_bias",
-           rotary="pairs",
+    Family("ernie4_5_moe", "Ernie4_5_MoeForCausalLM", head_bias="use_bias", qkv_bias="use_bias", out_bias="use_bias",
+           mlp_bias="use_bias", rotary="pairs",
            mixture=Mixture("moe_num_experts", "moe_k", layers="ernie", shared="counted",
                            shared_field="moe_num_shared_experts", router_bias=True, router_fp32=True,
                            weights_fp32=True, adapters="qwen2_moe")),
     Family("nemotron", "NemotronForCausalLM", norm="layer_1p", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False,
            rotary="partial"),
     Family("arcee", "ArceeForCausalLM", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False),
-    Family("apertus", "ApertusForCausalLM", **_BIAS, mlp=("up_proj", "down_proj"), gated=False, qk_norm="head", layer_parameters=2),
+    Family("apertus", "ApertusForCausalLM", **_BIAS, mlp=("up_proj", "down_proj"), gated=False, qk_norm="head",
+           layer_parameters=2),
     Family("jais2", "Jais2ForCausalLM", norm="layer", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False),
     Family("nanochat", "NanoChatForCausalLM", norm="rms_bare", **_BIAS, mlp=("fc1", "fc2"), gated=False,
            qk_norm="head"),
     Family("bitnet", "BitNetForCausalLM", **_BIAS, inner_norms=True),
-    Family("helium", "HeliumForCausalLM", norm="rms_fp32_cast", qkv_bias="attention_bias", mlp_bias="mlp_bias", rotary="pairs"),
+    Family("helium", "HeliumForCausalLM", norm="rms_fp32_cast", qkv_bias="attention_bias", mlp_bias="mlp_bias",
+           rotary="pairs"),
     Family("hunyuan_v1_dense", "HunYuanDenseV1ForCausalLM", **_BIAS, qk_norm="head"),
     Family("hyperclovax", "HyperCLOVAXForCausalLM", **_LLAMA, residual_scale=True, scaled_embedding=True,
            variant="hyperclovax"),

@@ -10,10 +10,11 @@ from workbench.engine.catalog.layers import Experts, LinearLayer, Part
 
 Kind = Literal[
     "linear", "norm", "weight", "cast", "rotary", "attention", "activation", "multiply", "add", "scale", "dropout",
-    "view", "split", "concat", "copy", "router", "choose", "gather", "experts", "weigh", "scatter",
+    "split", "concat", "copy", "release", "router", "choose", "gather", "experts", "weigh", "scatter",
 ]  # fmt: skip
-"""norm: the statistics of a norm, without its weight; weight: the product with it; cast: back to the input's type;
-view and split: the same storage; copy: made contiguous; router, choose, gather, experts, weigh, scatter: a mixture's steps."""
+"""norm: the statistics of a norm, without its weight. weight: the product with it. cast: back to the input's type.
+split: views of one storage. copy: made contiguous. release: the model's code lets go of a value here. router, choose,
+gather, experts, weigh, scatter: the steps of a mixture."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from workbench.engine.catalog.families import Family
+from workbench.engine.catalog.families import Family, Residual
 from workbench.engine.catalog.reader import ConfigReader
 
 
@@ -13,14 +13,18 @@ def adapted(family: Family, read: ConfigReader) -> Family:
 
 
 def _falcon(family: Family, read: ConfigReader) -> Family:
-    """Falcon-7B: one norm, one key head; 40B and 180B: two norms, several key heads; RW: neither parallel nor shared."""
-    alibi = {"rotary": "none", "written_out": True} if read.flag("alibi") else {}
+    """Falcon-7B: one norm, one key head; 40B and 180B: two norms, several key heads; RW: neither parallel nor shared.
+
+    Keys of fewer heads are repeated for each query head in 40B's own code; SDPA takes no kernel for 7B's one head.
+    """
+    if read.flag("alibi"):
+        family = replace(family, rotary="none", written_out=True)
     if read.flag("new_decoder_architecture"):
-        two = read.value("num_ln_in_parallel_attn") in (None, 2)
-        residual = "parallel, two norms" if two else "parallel"
-        return replace(family, residual=residual, kv_heads="num_kv_heads", **alibi)
-    kv_heads = "1" if read.flag("multi_query") else "num_kv_heads"
-    return replace(family, residual="parallel" if read.flag("parallel_attn") else "pre", kv_heads=kv_heads, **alibi)
+        two: Residual = "parallel, two norms" if read.value("num_ln_in_parallel_attn") in (None, 2) else "parallel"
+        return replace(family, residual=two, kv_heads="num_kv_heads")
+    shared = read.flag("multi_query")
+    residual: Residual = "parallel" if read.flag("parallel_attn") else "pre"
+    return replace(family, residual=residual, kv_heads="1" if shared else "num_kv_heads", no_sdpa=shared)
 
 
 def _gpt_neox(family: Family, read: ConfigReader) -> Family:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from workbench.engine.catalog.builder import BlockBuilder
 from workbench.engine.catalog.operations import Block
-from workbench.engine.errors import InputError
 from workbench.engine.catalog.reader import REHEARSAL_HINT
-from workbench.engine.memory.steps import Setting, Steps
+from workbench.engine.errors import InputError
+from workbench.engine.memory.setting import Setting
+from workbench.engine.memory.steps import Steps
 from workbench.engine.memory.tape import Tape
 
 __all__ = ["BlockActivations", "Setting", "block_activations", "final_norm_backward", "head_activations", "norm_saved"]
@@ -30,9 +31,7 @@ def block_activations(setting: Setting, block: Block) -> BlockActivations:
     """The bytes of one block, attention and MLP together."""
     mixture = setting.architecture.traits.mixture
     if block.experts and mixture and not mixture.described:
-        raise InputError(
-            f"The activations of {setting.architecture.family} are not described.", hint=REHEARSAL_HINT
-        )
+        raise InputError(f"The activations of {setting.architecture.family} are not described.", hint=REHEARSAL_HINT)
     tape = _run(setting, block)
     fixed = 0.0
     if block.experts and setting.adapts_experts:

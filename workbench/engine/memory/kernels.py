@@ -7,12 +7,13 @@ Read in Liger's ops/rms_norm.py, in the Unsloth kernels that fms-acceleration's 
 from typing import TYPE_CHECKING
 
 from workbench.engine.catalog.operations import Operation
+from workbench.engine.memory.setting import Setting
 
 if TYPE_CHECKING:
-    from workbench.engine.memory.steps import Setting, Step
+    from workbench.engine.memory.steps import Step
 
 
-def replaced(step: "Step", operation: Operation, setting: "Setting", numbers: dict[int, float]) -> None:
+def replaced(step: "Step", operation: Operation, setting: Setting, numbers: dict[int, float]) -> None:
     """Change the step of an operation to what the case's kernels make of it."""
     if setting.case.kernels in ("liger", "unsloth"):
         _norm(step, operation, numbers)
@@ -31,7 +32,7 @@ def _norm(step: "Step", operation: Operation, numbers: dict[int, float]) -> None
         step.keeps = ()
 
 
-def _linear(step: "Step", operation: Operation, setting: "Setting") -> None:
+def _linear(step: "Step", operation: Operation, setting: Setting) -> None:
     layer, case, quantization = operation.layer, setting.case, setting.precision.quantization
     if layer is None or quantization == "none" or not layer.quantised:
         return
@@ -46,7 +47,7 @@ def _linear(step: "Step", operation: Operation, setting: "Setting") -> None:
         step.copies -= layer.in_features
 
 
-def recompute_change(setting: "Setting") -> float:
+def recompute_change(setting: Setting) -> float:
     """Reentrant checkpointing, transformers 4's default, holds the recomputed output until the backward has ended."""
     reentrant = setting.case.gradient_checkpointing and setting.case.on_transformers_4
     return setting.precision.stream * setting.architecture.hidden_size if reentrant else 0

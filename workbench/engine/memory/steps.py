@@ -7,39 +7,10 @@ matrix products in 16 bits; LayerNorm, pow and softmax in fp32.
 
 from dataclasses import dataclass, field
 
-from workbench.engine.catalog.architecture import ALL_LINEAR, Architecture
 from workbench.engine.catalog.operations import Block, Operation
-from workbench.engine.memory.case import MemoryCase, Precision
+from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.kernels import replaced
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What all steps share: the model, the case, its number formats and the adapted layers' names."""
-
-    architecture: Architecture
-    case: MemoryCase
-    precision: Precision
-    adapted: frozenset[str]
-
-    @property
-    def full(self) -> bool:
-        """Whether every weight is trained."""
-        return self.case.tuning == "full"
-
-    @property
-    def copies_inputs(self) -> bool:
-        """Whether each adapter keeps its own copy of its input, for dropout or for a cast to its fp32 weights.
-
-        Linear4bit and Linear8bitLt do not cast (peft/tuners/lora/bnb.py, under autocast).
-        """
-        casts = self.precision.quantization == "none" and self.precision.trained != self.precision.compute
-        return not self.full and (self.case.lora_dropout > 0 or casts)
-
-    @property
-    def adapts_experts(self) -> bool:
-        """Whether PEFT adapts the fused experts."""
-        return not self.full and self.case.target_modules == ALL_LINEAR and self.architecture.adapts_experts
+from workbench.engine.memory.setting import Setting
 
 
 @dataclass(slots=True)
@@ -47,9 +18,9 @@ class Step:
     """One operation's bytes per token.
 
     `number` is the size of the output's numbers. `keeps` are values whose storage stays for the backward, `copies` the
-    bytes of further tensors that do. `forward` is needed beside the output while it runs; `backward` beside its output's
-    gradient while it is walked back, the gradients of its inputs included. `gradients` gives each input's gradient in
-    bytes, or None where it is the output's own.
+    bytes of further tensors that do. `forward` is needed beside the output while it runs; `backward` beside its
+    output's gradient while it is walked back, the gradients of its inputs included. `gradients` gives each input's
+    gradient in bytes, or None where it is the output's own.
     """
 
     number: float
@@ -96,13 +67,13 @@ class Steps:
         gradient = given * w_in
         step = Step(number, forward=cast, backward=gradient + cast, gradients=((x, gradient),))
         if setting.full:
-            step.keeps, step.copies = ((x,), 0) if not cast else ((), cast)
+            step.keeps, step.copies = (() if cast else (x,)), cast
         elif layer.name in setting.adapted:
             self._adapter(step, x, given, work, w_in, w_out)
         return step
 
     def _adapter(self, step: Step, x: int, given: float, work: float, w_in: int, w_out: int) -> None:
-        """LoRA's pair beside a linear layer (peft/tuners/lora/layer.py): `result + B(A(dropout(cast(x)))) * scaling`."""
+        """LoRA's pair beside a layer (peft/tuners/lora/layer.py): `result + B(A(dropout(cast(x)))) * scaling`."""
         p, case = self.setting.precision, self.setting.case
         product = p.compute if p.autocast else p.trained
         copies = self.setting.copies_inputs
@@ -117,9 +88,8 @@ class Steps:
         step.forward = cast + (step.number + product) * w_out
         # Backward: the scaled gradient; then A's, in the product's type, in the adapter's and in the input's own.
         inward = product * w_in
-        step.backward = max(
-            product * (w_out + self.setting.case.lora_r), inward + cast, cast + given * w_in, step.backward + given * w_in
-        )
+        scaled = product * (w_out + case.lora_r)
+        step.backward = max(scaled, inward + cast, cast + given * w_in, step.backward + given * w_in)
 
     def _norm(self, op: Operation, x: int) -> Step:
         given, w, p = self.numbers[x], self.width(x), self.setting.precision
@@ -175,11 +145,11 @@ class Steps:
             case "gelu_new" | "gelu_fast":
                 # x/2, tanh, 1 + tanh, and the cube's input; back: the gradients of the product's two sides.
                 cast = powers * w if powers != given else 0.0
-                kept = (x,) if not cast else ()
-                return Step(powers, kept, size + cast + 2 * powers * w, powers * w, 2 * powers * w, ((x, size),))
+                copies = size + cast + 2 * powers * w
+                return Step(powers, () if cast else (x,), copies, powers * w, 2 * powers * w, ((x, size),))
             case "xielu":  # expm1 runs in fp32 under autocast; its difference is kept where its factor is trained
-                kept = (1 + given + powers * (2 if self.setting.full else 1)) * w
-                return Step(powers, (x,), kept, 2 * powers * w, 3 * powers * w, ((x, size),))
+                copies = (1 + given + powers * (2 if self.setting.full else 1)) * w
+                return Step(powers, (x,), copies, 2 * powers * w, 3 * powers * w, ((x, size),))
             case "sigmoid":
                 return Step(given, op.outputs, 0, 0, size, ((x, size),))
             case "quick_gelu":
@@ -198,6 +168,9 @@ class Steps:
 
     def _scale(self, op: Operation, x: int) -> Step:
         return self._plain(x)
+
+    def _release(self, op: Operation, x: int) -> Step:
+        return Step(self.numbers[x])
 
     def _dropout(self, op: Operation, x: int) -> Step:
         step = self._plain(x)

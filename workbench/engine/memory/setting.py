@@ -1,0 +1,35 @@
+"""One set-up as the steps of a block see it."""
+
+from dataclasses import dataclass
+
+from workbench.engine.catalog.architecture import ALL_LINEAR, Architecture
+from workbench.engine.memory.case import MemoryCase, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all steps share: the model, the case, its number formats and the adapted layers' names."""
+
+    architecture: Architecture
+    case: MemoryCase
+    precision: Precision
+    adapted: frozenset[str]
+
+    @property
+    def full(self) -> bool:
+        """Whether every weight is trained."""
+        return self.case.tuning == "full"
+
+    @property
+    def copies_inputs(self) -> bool:
+        """Whether each adapter keeps its own copy of its input, for dropout or for a cast to its fp32 weights.
+
+        Linear4bit and Linear8bitLt do not cast (peft/tuners/lora/bnb.py, under autocast).
+        """
+        casts = self.precision.quantization == "none" and self.precision.trained != self.precision.compute
+        return not self.full and (self.case.lora_dropout > 0 or casts)
+
+    @property
+    def adapts_experts(self) -> bool:
+        """Whether PEFT adapts the fused experts."""
+        return not self.full and self.case.target_modules == ALL_LINEAR and self.architecture.adapts_experts
