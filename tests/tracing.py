@@ -98,7 +98,7 @@ def as_on_cuda() -> Iterator[None]:
         yield
 
 
-def build(config: dict[str, Any], tuning: str, attention: str) -> Any:
+def build(config: dict[str, Any], tuning: str, attention: str, dtype: torch.dtype = torch.bfloat16) -> Any:
     """The model on meta, wrapped and patched as trl's SFTTrainer does it; causality without a mask, as on CUDA."""
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
@@ -106,7 +106,7 @@ def build(config: dict[str, Any], tuning: str, attention: str) -> Any:
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(
-            config_object(config), dtype=torch.bfloat16, attn_implementation=attention
+            config_object(config), dtype=dtype, attn_implementation=attention
         )
         modeling = sys.modules[type(model).__module__]
         for name in ("create_causal_mask", "create_sliding_window_causal_mask", "create_chunked_causal_mask"):

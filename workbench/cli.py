@@ -38,11 +38,13 @@ def demo(json: Json = False, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None) -> None:
-    """Show the memory table, steps and warnings of a recipe."""
+def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None,
+         gpu: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Plan for a GPU that isn't here, idle, "
+                                                       "e.g. H100-80GB; may be repeated.")] = None) -> None:
+    """Show the memory table, what fits, steps and warnings of a recipe."""
     from workbench import console
 
-    made = support.plan_recipe(support.load(recipe, overrides or []), recipe)
+    made = support.plan_recipe(support.load(recipe, overrides or []), recipe, gpu or [])
     if json:
         console.print_json(made.to_json())
     else:
@@ -164,6 +166,9 @@ def models(json: Json = False) -> None:
         return
     rows = [(m.name, m.source, count(m.parameters), gib(m.size_bytes) if m.size_bytes else "–") for m in found]
     print(console.table(("MODEL", "SOURCE", "PARAMETERS", "ON DISK"), rows, right=(2, 3)))
+
+
+app.command()(cli_memory.estimate)
 
 
 @app.command()

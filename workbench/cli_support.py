@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,16 @@ def load(path: Path, overrides: list[str]) -> "Recipe":
     return load_recipe(path, overrides)
 
 
-def plan_recipe(recipe: "Recipe", path: Path) -> "Plan":
-    """What the recipe would do on this machine."""
+def plan_recipe(recipe: "Recipe", path: Path, cards: Sequence[str] = ()) -> "Plan":
+    """What the recipe would do on this machine, or on the named cards that aren't here. Raises InputError for a card
+    that is not known."""
+    from workbench.engine.hardware.cards import gpu_named
     from workbench.engine.hardware.gpus import list_gpus
     from workbench.engine.hardware.host import host_snapshot
     from workbench.engine.planning import make_plan
 
-    return make_plan(recipe, path.resolve().parent, list_gpus(), host_snapshot())
+    gpus = [gpu_named(card, index) for index, card in enumerate(cards)] or list_gpus()
+    return make_plan(recipe, path.resolve().parent, gpus, host_snapshot())
 
 
 def launch_recipe(path: Path, overrides: list[str]) -> "RunDirectory":

@@ -81,6 +81,8 @@ def plan_text(plan: Plan) -> str:
              f"({parameters})", ""]
     if plan.comparison is not None:
         lines += [_memory_table(plan), ""]
+        lines += [_fit_table(plan), ""] if plan.gpus else []
+        lines += [f"to fit: {s.words}: {gib(s.peak_bytes)}, {_FITS[s.fit]}" for s in plan.suggestions]
     lines += [_work_line(plan), _pace_line(plan)]
     lines += [f"warning: {warning}" for warning in plan.warnings]
     for problem in plan.problems:
@@ -103,11 +105,32 @@ def _memory_table(plan: Plan) -> str:
                      gib(parts["gradients"] + parts["optimizer"], 2), gib(parts["activations"] + parts["logits"], 2),
                      gib(parts["workspace"], 2), count(estimate.trainable_parameters), column.fit))
     header = ("  TUNING", "PEAK", "WEIGHTS", "GRAD+OPTIM", "ACTIVATIONS", "WORKSPACE", "TRAINED", "FITS")
-    if plan.gpus:
-        where = ", ".join(f"{gpu.name} ({gib(gpu.free_bytes)} free)" for gpu in plan.gpus)
-    else:
-        where = "no GPU here: figures for a GPU with bfloat16"
-    return table(header, rows, right=(1, 2, 3, 4, 5, 6)) + f"\n  {where}"
+    where = "" if plan.gpus else "\n  no GPU here: figures for a GPU with bfloat16; --gpu NAME plans for one"
+    return table(header, rows, right=(1, 2, 3, 4, 5, 6)) + where
+
+
+_FITS: dict[str, str] = {"fits": "fits", "tight": "tight", "no": "does not fit", "unknown": "unknown"}
+
+
+def _fit_table(plan: Plan) -> str:
+    """For each tuning and GPU: whether it fits, the largest batch and the longest rows; GPUs that are alike once."""
+    assert plan.comparison is not None
+    rows: dict[tuple[str, ...], int] = {}
+    for column in plan.comparison.tunings:
+        for d in column.devices:
+            cells = (TUNINGS[column.tuning].title, d.name, gib(d.free_bytes), d.fit,
+                     _most(d.largest_batch), _most(d.longest_max_length))
+            rows[cells] = rows.get(cells, 0) + 1
+    header = ("  TUNING", "GPU", "FREE", "FITS", "LARGEST BATCH", "LONGEST ROWS")
+    shown = [(f"  {cells[0]}", f"{n} x {cells[1]}" if n > 1 else cells[1], *cells[2:]) for cells, n in rows.items()]
+    training = plan.recipe.training
+    return table(header, shown, right=(2, 4, 5)) + (
+        f"\n  largest batch at {training.max_length:,} tokens; longest rows in tokens at a batch of "
+        f"{training.per_device_train_batch_size}")
+
+
+def _most(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"
 
 
 def _work_line(plan: Plan) -> str:

@@ -42,6 +42,46 @@ def test_plan_as_text_and_as_json(workbench: RunCommand) -> None:
     assert plan["tunings"]["lora"].keys() >= {"peak_bytes", "trainable_parameters", "components", "fits"}
 
 
+def test_a_plan_for_cards_that_are_not_here(workbench: RunCommand, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("model: meta-llama/Llama-3.1-8B\ndataset: glossary\ntraining: {max_length: 4096}\n")
+    cards = ("--gpu", "4090", "--gpu", "h100 80gb", "--gpu", "H100-80GB")
+    text = workbench("plan", str(recipe), *cards).stdout
+    for word in ("RTX-4090", "2 x H100-80GB", "LARGEST BATCH", "LONGEST ROWS"):
+        assert word in text
+    plan = json.loads(workbench("plan", str(recipe), "--json", *cards).stdout)
+    assert [gpu["name"] for gpu in plan["gpus"]] == ["RTX-4090", "H100-80GB", "H100-80GB"]
+    small, large, _ = plan["tunings"]["lora"]["devices"]
+    assert (small["fits"], large["fits"], plan["tunings"]["lora"]["fits"]) == ("no", "fits", "fits")
+    assert small["largest_batch"] < 4 <= large["largest_batch"]
+    assert small["longest_max_length"] < 4096 <= large["longest_max_length"]
+    assert plan["suggestions"] == []
+
+
+def test_a_plan_that_does_not_fit_says_what_would(workbench: RunCommand, tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("model: meta-llama/Llama-3.1-8B\ndataset: glossary\ntraining: {max_length: 4096}\n")
+    command = ("plan", str(recipe), "--gpu", "RTX-4090")
+    suggestions = json.loads(workbench(*command, "--json").stdout)["suggestions"]
+    assert suggestions[0].keys() == {"changes", "words", "peak_bytes", "fits"}
+    assert suggestions[0]["changes"] == {"training.per_device_train_batch_size": 2,
+                                         "training.gradient_accumulation_steps": 8}
+    assert "to fit: Micro-batches of 2, 8 a step (the same 16 rows)" in workbench(*command).stdout
+    unknown = workbench("plan", str(recipe), "--gpu", "H1000")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "H100-80GB" in unknown.stderr
+
+
+def test_a_plan_of_an_unknown_architecture_offers_the_rehearsal(workbench: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "strange" / "config.json").write_text('{"architectures": ["StrangeForCausalLM"]}')
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("model: ./strange\ndataset: glossary\n")
+    [warning] = json.loads(workbench("plan", str(recipe), "--json").stdout)["warnings"]
+    assert "StrangeForCausalLM" in warning
+    assert "workbench rehearse" in warning
+
+
 def test_a_plan_with_problems_names_them_and_fails(workbench: RunCommand, tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("model: tiny-base\ndataset: missing.jsonl\n")

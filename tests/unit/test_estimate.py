@@ -1,6 +1,5 @@
-"""The closed-form estimate against measured GPUs and against its own mechanisms; the comparison of the tunings."""
+"""The closed-form estimate's mechanisms, one by one, and the comparison of the tunings."""
 
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +12,8 @@ from workbench.engine.errors import InputError
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import case_for, compare_tunings
-from workbench.engine.memory.estimate import COMPONENTS, estimate_memory
-from workbench.engine.memory.terms import CUBLAS_WORKSPACES, CUDA_CONTEXT, OPTIMIZERS
+from workbench.engine.memory.estimate import COMPONENTS, Estimator, estimate_memory
+from workbench.engine.memory.terms import CUBLAS_WORKSPACES, CUDA_CONTEXT
 
 GIB = 1024**3
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -34,30 +33,7 @@ def measured_case(tuning: Any, batch: int, **changes: Any) -> MemoryCase:
     return replace(shared, **changes)
 
 
-# torch's max_memory_allocated and, between steps, memory_allocated, in GiB: fms-acceleration,
-# scripts/benchmarks/refs/a100_80gb_granite.csv (stock kernels) and a100_80gb_liger.csv (Llama-3-8B, whose peak is the
-# optimizer step).
-POWER, LLAMA = "ibm/PowerLM-3b", "meta-llama/Llama-3.1-8B"
-MEASURED = [
-    (POWER, measured_case("full", 4), 32.722, 19.641),
-    (POWER, measured_case("full", 8), 43.827, 19.642),
-    (POWER, measured_case("lora", 4), 18.785, 6.690),
-    (POWER, measured_case("lora", 8), 30.876, 6.690),
-    (POWER, measured_case("qlora", 4), 14.111, 1.994),
-    (POWER, measured_case("qlora", 8), 26.202, 1.995),
-    (POWER, measured_case("qlora", 4, prepare_for_kbit=True), 16.926, 1.997),
-    (POWER, measured_case("qlora", 8, prepare_for_kbit=True), 31.830, 1.997),
-    (LLAMA, measured_case("full", 4, mixed_precision="bf16", loss_kernel="liger"), 74.802, 44.888),
-    (LLAMA, measured_case("full", 8, mixed_precision="bf16", loss_kernel="liger"), 74.802, 44.888),
-]
-
-
-@pytest.mark.parametrize(("name", "case", "peak", "static"), MEASURED)
-def test_measured_runs_are_met_within_one_per_cent(name: str, case: MemoryCase, peak: float, static: float) -> None:
-    estimate = estimate_memory(architecture(name), case)
-    assert estimate.peak_bytes == pytest.approx(peak * GIB, rel=0.01)
-    assert estimate.static_bytes == pytest.approx(static * GIB, rel=0.003)
-    assert estimate.low_bytes < peak * GIB < estimate.high_bytes
+LLAMA = "meta-llama/Llama-3.1-8B"
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora", "qlora"])
@@ -95,7 +71,7 @@ def test_optimizers_differ_by_what_they_hold() -> None:
         estimate_memory(model, replace(full, optim=optim))
         for optim in ("adamw_torch_fused", "adamw_torch", "adamw_bnb_8bit", "sgd")
     )
-    assert foreach.peak_moment == "optimizer step"
+    assert foreach.peak_moment == "the optimizer step"
     assert foreach.components["optimizer"] - fused.components["optimizer"] == 2 * model.parameters
     assert fused.static_bytes - none.static_bytes == 4 * model.parameters
     assert none.static_bytes < eight_bit.static_bytes < fused.static_bytes
@@ -105,7 +81,7 @@ def test_a_tied_embedding_gets_its_gradient_twice() -> None:
     model = architecture("google/gemma-3-1b-it")
     short = MemoryCase(tuning="full", per_device_train_batch_size=1, max_length=64)
     estimate = estimate_memory(model, short)
-    assert estimate.peak_moment == "backward of the embedding"
+    assert estimate.peak_moment == "the backward pass of the embedding"
     assert estimate.components["workspace"] - CUBLAS_WORKSPACES == 2 * model.embedding_parameters
     assert estimate.components["gradients"] == 2 * model.parameters
 
@@ -113,10 +89,21 @@ def test_a_tied_embedding_gets_its_gradient_twice() -> None:
 def test_the_fp32_backward_of_the_final_norm_can_be_the_peak() -> None:
     # 500,000 bytes per token: storages counted in transformers' own Llama, two layers, forward and backward.
     config = resolve_model(LLAMA).config | {"num_hidden_layers": 2, "vocab_size": 1024}
-    case = measured_case("full", 8, mixed_precision="bf16", loss_kernel="liger", gradient_checkpointing=False)
+    case = measured_case("full", 8, mixed_precision="bf16", loss_kernel="liger",
+                         gradient_checkpointing=False)
     estimate = estimate_memory(architecture_from_config(config), case)
-    assert estimate.peak_moment == "backward of the final norm"
+    assert estimate.peak_moment == "the backward pass of the final norm"
     assert estimate.components["activations"] / (8 * 4096) == pytest.approx(500_000, rel=0.001)
+
+
+@pytest.mark.parametrize("changes", [{}, {"packing": True}, {"gradient_checkpointing": False}, {"lora_dropout": 0.1}])
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "google/gemma-2-2b", "microsoft/phi-2", "Qwen/Qwen3-30B-A3B"])
+def test_masks_of_any_length_lie_on_one_line(name: str, changes: dict[str, Any]) -> None:
+    case = replace(MemoryCase(), **changes)
+    estimator = Estimator(architecture(name), case)
+    for batch, length in ((1, 777), (3, 777), (4, 5000)):
+        counted = estimator._count(replace(case, per_device_train_batch_size=batch, max_length=length))
+        assert estimator._activations_of(batch, length) == pytest.approx(counted)
 
 
 def test_accumulated_gradients_stay_between_steps() -> None:
@@ -139,14 +126,18 @@ def test_fsdp_divides_the_states_and_ddp_adds_buckets() -> None:
     ddp = estimate_memory(model, MemoryCase(tuning="full", sharding="ddp", num_processes=8))
     fsdp = estimate_memory(model, MemoryCase(tuning="full", sharding="fsdp", num_processes=8))
     assert ddp.peak_bytes - alone.peak_bytes == 2 * model.parameters
-    assert fsdp.components["weights"] == alone.components["weights"] // 8
-    assert fsdp.peak_bytes < alone.peak_bytes / 3
+    # fp32 masters, divided by eight; gradients and both moments likewise.
+    assert fsdp.components["weights"] == 4 * model.parameters // 8
+    assert fsdp.static_bytes - CUBLAS_WORKSPACES == pytest.approx(12 * model.parameters / 8, abs=2)
+    assert fsdp.peak_bytes < alone.peak_bytes / 2
+    plain = replace(MemoryCase(tuning="full", sharding="fsdp", num_processes=8), mixed_precision="no")
+    assert estimate_memory(model, plain).components["weights"] == alone.components["weights"] // 8
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"objective": "kto"}, "kto"),
+        ({"objective": "ppo"}, "ppo"),
         ({"optim": "adamw_apex_fused"}, "adamw_apex_fused"),
         ({"quantization": "gptq"}, "quantization"),
         ({"max_length": 0}, "max_length"),
@@ -167,13 +158,6 @@ def test_a_family_that_is_only_counted_says_so_and_offers_the_rehearsal(family: 
         estimate_memory(counted, MemoryCase(tuning="full"))
     assert caught.value.hint is not None
     assert "rehearse" in caught.value.hint
-
-
-@pytest.mark.parametrize("optim", OPTIMIZERS)
-def test_every_known_optimizer_is_one_of_transformers(optim: str) -> None:
-    from transformers.training_args import OptimizerNames
-
-    assert optim in {name.value for name in OptimizerNames}
 
 
 def gpu(free: int | None) -> Gpu:
@@ -213,10 +197,10 @@ def test_without_a_gpu_the_host_is_judged_and_labelled() -> None:
 
 
 def test_a_column_that_cannot_be_estimated_says_why() -> None:
-    comparison = compare_tunings(architecture("Qwen/Qwen3-0.6B"), MemoryCase(objective="rlhf"), [gpu(GIB)])
+    comparison = compare_tunings(architecture("Qwen/Qwen3-0.6B"), MemoryCase(optim="lomo"), [gpu(GIB)])
     assert comparison["full"].estimate is None
     assert comparison["full"].problem is not None
-    assert "rlhf" in comparison["full"].problem
+    assert "lomo" in comparison["full"].problem
 
 
 def test_only_qlora_quantises() -> None:
@@ -224,13 +208,3 @@ def test_only_qlora_quantises() -> None:
     assert case_for(eight_bit, "qlora") == eight_bit
     assert case_for(eight_bit, "lora") == MemoryCase(tuning="lora")
     assert case_for(MemoryCase(), "qlora").quantization == "nf4-double"
-
-
-def test_three_tunings_take_less_than_five_milliseconds() -> None:
-    model, case, gpus = architecture("Qwen/Qwen3-30B-A3B"), MemoryCase(), [gpu(80 * GIB)]
-    durations = []
-    for _ in range(20):
-        start = time.perf_counter()
-        compare_tunings(model, case, gpus)
-        durations.append(time.perf_counter() - start)
-    assert min(durations) < 0.005

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import torch
 
 from tests.bench.families_table import BATCH, LENGTH, attention_of, middle_config
 from tests.tracing import build, traced_peak
@@ -44,3 +45,16 @@ def test_a_family_of_each_kind_is_met_within_five_per_cent(family: str, tuning: 
     model = build(config, tuning, attention)
     traced = traced_peak(model, BATCH, LENGTH, checkpointing, adapters=tuning == "lora")
     assert predicted(config, tuning, checkpointing, BATCH, attention) == pytest.approx(traced, rel=0.05)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_fp32_weights_and_their_copies_under_autocast_are_met_too(tuning: Any, checkpointing: bool) -> None:
+    config = resolve_model("Qwen/Qwen3-8B").config | {"num_hidden_layers": LAYERS}
+    case = MemoryCase(
+        tuning=tuning, per_device_train_batch_size=8, max_length=LENGTH, gradient_checkpointing=checkpointing,
+        optim="sgd", attn_implementation="flash_attention_2", dtype="float32",
+    )
+    found = estimate_memory(architecture_from_config(config), case).peak_bytes - CUBLAS_WORKSPACES
+    model = build(config, tuning, "sdpa", torch.float32)
+    assert found == pytest.approx(traced_peak(model, 8, LENGTH, checkpointing, adapters=tuning == "lora"), rel=0.04)

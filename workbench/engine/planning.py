@@ -1,7 +1,7 @@
 """A plan: what a recipe would do on this machine, before anything is loaded."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from workbench.engine.memory.calibration import Throughput, calibrated, throughp
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings
 from workbench.engine.memory.estimate import estimate_memory
-from workbench.engine.memory.suggestions import Suggestion
+from workbench.engine.memory.fitting import MOST_TOKENS
+from workbench.engine.memory.suggestions import Suggestion, suggest
+from workbench.engine.memory.terms import CUDA_CONTEXT
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.history import History, read_history
 
@@ -52,7 +54,7 @@ class Plan:
     seconds: float | None = None
     """Training time at that pace, samples and evaluations left out."""
     suggestions: tuple[Suggestion, ...] = ()
-    """What would make the chosen tuning fit, cheapest first; empty when it fits."""
+    """What would make the recipe's tuning fit on the GPU with the most free memory, where it does not yet."""
 
     def to_json(self) -> dict[str, Any]:
         """As `workbench plan --json` shows it."""
@@ -61,7 +63,12 @@ class Plan:
             if column.estimate is None:
                 tunings[column.tuning] = {"error": column.problem, "fits": "unknown"}
             else:
-                tunings[column.tuning] = {**asdict(column.estimate), "fits": column.fit}
+                devices = [
+                    {"name": d.name, "index": d.index, "free": d.free_bytes, "fits": d.fit,
+                     "largest_batch": d.largest_batch, "longest_max_length": d.longest_max_length}
+                    for d in column.devices
+                ]
+                tunings[column.tuning] = {**asdict(column.estimate), "fits": column.fit, "devices": devices}
         return {
             "model": self.recipe.model, "parameters": self.architecture.parameters if self.architecture else None,
             "objective": self.recipe.objective, "tuning": self.recipe.tuning,
@@ -70,6 +77,10 @@ class Plan:
             "tokens_per_second": self.throughput.tokens_per_second if self.throughput else None,
             "seconds": self.seconds, "measured_in": self.throughput.run_id if self.throughput else None,
             "warnings": list(self.warnings),
+            "suggestions": [
+                {"changes": dict(s.changes), "words": s.words, "peak_bytes": s.peak_bytes, "fits": s.fit}
+                for s in self.suggestions
+            ],
             "problems": [asdict(problem) for problem in self.problems],
         }
 
@@ -86,6 +97,8 @@ def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
     return MemoryCase(
         objective=recipe.objective, tuning=recipe.tuning, lora_r=lora.lora_r, lora_dropout=lora.lora_dropout,
         target_modules=lora.target_modules, quantization=quantization,
+        # The worker casts adapters of quantised bases back: bf16 second moments cannot decay, and little is learned.
+        adapter_dtype="float32",
         per_device_train_batch_size=training.per_device_train_batch_size,
         gradient_accumulation_steps=training.gradient_accumulation_steps, max_length=training.max_length,
         gradient_checkpointing=training.gradient_checkpointing, dtype=dtype,
@@ -118,9 +131,11 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
     steps = planned_steps(recipe, facts.rows if facts else None)
-    comparison = None
-    if architecture is not None:
-        comparison = compare_tunings(architecture, memory_case(recipe), gpus, host.ram_available_bytes)
+    comparison, suggestions = None, tuple[Suggestion, ...]()
+    if architecture is not None and model is not None:
+        comparison = compare_tunings(architecture, memory_case(recipe), gpus, host.ram_available_bytes,
+                                     _longest_row(model.config))
+        suggestions = _suggestions(recipe, architecture, gpus)
         _warn_of_cpu(recipe, architecture, gpus, host, warnings)
     if tokens and tokens.longest > recipe.training.max_length:
         warnings.append(f"The longest row has {tokens.longest:,} tokens; max_length cuts it at "
@@ -128,7 +143,28 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     return Plan(
         recipe=recipe, model=model, architecture=architecture, comparison=comparison, gpus=tuple(gpus),
         rows=facts.rows if facts else None, steps=steps, tokens=_planned_tokens(recipe, facts, tokens, steps),
-        warnings=tuple(warnings), problems=tuple(problems), dataset_fingerprint=facts.fingerprint if facts else None)
+        warnings=tuple(warnings), problems=tuple(problems), dataset_fingerprint=facts.fingerprint if facts else None,
+        suggestions=suggestions)
+
+
+def _longest_row(config: Mapping[str, Any]) -> int:
+    """Tokens that the model has positions for, as far as its config says."""
+    nested = config.get("text_config")
+    for part in (config, nested if isinstance(nested, Mapping) else {}):
+        positions = part.get("max_position_embeddings")
+        if isinstance(positions, int) and positions > 0:
+            return positions
+    return MOST_TOKENS
+
+
+def _suggestions(recipe: Recipe, architecture: Architecture, gpus: Sequence[Gpu]) -> tuple[Suggestion, ...]:
+    free = max((gpu.free_bytes for gpu in gpus if gpu.free_bytes is not None), default=None)
+    if free is None:
+        return ()
+    try:
+        return suggest(architecture, case_for(memory_case(recipe), recipe.tuning), free - CUDA_CONTEXT)
+    except InputError:
+        return ()  # the comparison's column says why
 
 
 def planned_steps(recipe: Recipe, rows: int | None) -> int | None:
@@ -169,7 +205,8 @@ def _model(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
     try:
         return model, architecture_from_config(model.config)
     except InputError as error:
-        warnings.append(f"Memory is not estimated: {error.message}")
+        warnings.append(f"Memory is not estimated in closed form: {error.message} A rehearsal counts it: ctrl+r, or "
+                        "`workbench rehearse RECIPE`.")
         return model, None
 
 

@@ -112,9 +112,12 @@ def example_figures() -> dict[str, Any]:
 
 def base_bytes(architecture: Architecture) -> dict[str, float]:
     """Bytes of the frozen base by how its linear layers are held, in `quantization`'s names; `none` is 16 bits."""
-    kinds = ("none", "int8", "nf4", "nf4-double")
-    return {kind: base_weights(architecture, precision_of(MemoryCase(
-        tuning="lora" if kind == "none" else "qlora", quantization=kind))) for kind in kinds}
+    held = {}
+    for kind in ("none", "int8", "nf4", "nf4-double"):
+        case = MemoryCase(tuning="lora" if kind == "none" else "qlora", quantization=kind)
+        weights = base_weights(architecture, case, precision_of(case))
+        held[kind] = weights.sharded + weights.whole
+    return held
 
 
 def base_section(architecture: Architecture, name: str) -> Section:

@@ -75,16 +75,17 @@ def norm_saved(setting: Setting, size: int) -> float:
 
 def _final_norm(setting: Setting) -> Tape:
     traits = setting.architecture.traits
-    return _norm(setting, setting.architecture.hidden_size, traits.final_norm or traits.norm)
+    # Nobody else keeps the last block's output: where the norm does, it is counted here.
+    return _norm(setting, setting.architecture.hidden_size, traits.final_norm or traits.norm, counts_input=True)
 
 
-def _norm(setting: Setting, size: int, kind: str) -> Tape:
+def _norm(setting: Setting, size: int, kind: str, counts_input: bool = False) -> Tape:
     builder = BlockBuilder(size)
     if kind != "none":
         builder.norm(0, kind)
     else:
         builder.op("copy", (0,), size)
-    return _run(setting, builder.build(), counts_input=False)
+    return _run(setting, builder.build(), counts_input)
 
 
 def _run(setting: Setting, block: Block, counts_input: bool | None = None) -> Tape:

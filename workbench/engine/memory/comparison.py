@@ -7,7 +7,8 @@ from typing import Literal, get_args
 from workbench.engine.catalog.architecture import Architecture
 from workbench.engine.errors import InputError
 from workbench.engine.hardware.gpus import Gpu
-from workbench.engine.memory.estimate import MemoryCase, MemoryEstimate, TuningName, estimate_memory
+from workbench.engine.memory.estimate import Estimator, MemoryCase, MemoryEstimate, TuningName
+from workbench.engine.memory.fitting import MOST_TOKENS, largest_batch_of, longest_max_length_of
 from workbench.engine.memory.terms import CUDA_CONTEXT
 
 Fit = Literal["fits", "tight", "no", "unknown"]
@@ -19,8 +20,8 @@ class DeviceFit:
 
     fits: the upper end of the band still fits. tight: the predicted peak fits, the band does not.
     unknown: the device does not say how much memory is free.
-    `largest_batch` (rows) and `longest_max_length` (tokens) are the most that would fit, each with all else as it is;
-    None where not even 1 fits or it is not known.
+    `largest_batch` (rows a micro-batch) and `longest_max_length` (tokens) are the most that still fits, the other kept
+    as it is; None where not even 1 does, where the memory is unknown, and for the host.
     """
 
     device: Literal["gpu", "host"]
@@ -57,13 +58,17 @@ class Comparison:
 
 
 def compare_tunings(
-    architecture: Architecture, case: MemoryCase, gpus: Sequence[Gpu], host_available_bytes: int | None = None
+    architecture: Architecture, case: MemoryCase, gpus: Sequence[Gpu], host_available_bytes: int | None = None,
+    longest: int = MOST_TOKENS,
 ) -> Comparison:
-    """Estimate the case under each tuning and judge it against each GPU, or the host's RAM when there is no GPU."""
+    """Estimate the case under each tuning and judge it against each GPU, or the host's RAM when there is no GPU.
+
+    `longest` is the model's own limit of tokens in a row.
+    """
     tunings: tuple[TuningName, ...] = get_args(TuningName)
-    return Comparison(
-        tuple(_column(architecture, case_for(case, tuning), gpus, host_available_bytes) for tuning in tunings)
-    )
+    return Comparison(tuple(
+        _column(architecture, case_for(case, tuning), gpus, host_available_bytes, longest) for tuning in tunings
+    ))
 
 
 def case_for(case: MemoryCase, tuning: TuningName) -> MemoryCase:
@@ -84,18 +89,26 @@ def judge(estimate: MemoryEstimate, free_bytes: int | None, beyond_allocator: in
 
 
 def _column(
-    architecture: Architecture, case: MemoryCase, gpus: Sequence[Gpu], host_bytes: int | None
+    architecture: Architecture, case: MemoryCase, gpus: Sequence[Gpu], host_bytes: int | None, longest: int
 ) -> TuningComparison:
     try:
-        estimate = estimate_memory(architecture, case)
+        estimator = Estimator(architecture, case)
+        estimate = estimator.at(case.per_device_train_batch_size, case.max_length)
     except InputError as error:
-        return TuningComparison(case.tuning, None, "unknown", (), error.message)
-    devices = tuple(
-        DeviceFit("gpu", gpu.index, gpu.name, gpu.free_bytes, judge(estimate, gpu.free_bytes, CUDA_CONTEXT))
-        for gpu in gpus
-    )
+        problem = f"{error.message} {error.hint}" if error.hint else error.message
+        return TuningComparison(case.tuning, None, "unknown", (), problem)
     if not gpus:
         host = DeviceFit("host", None, "host RAM", host_bytes, judge(estimate, host_bytes, 0))
         return TuningComparison(case.tuning, estimate, "unknown", (host,))
+    # Cards of one kind with about the same memory free are common: ask once for each budget.
+    most: dict[int | None, tuple[int | None, int | None]] = {None: (None, None)}
+    for free in {gpu.free_bytes for gpu in gpus if gpu.free_bytes is not None}:
+        budget = free - CUDA_CONTEXT
+        most[free] = largest_batch_of(estimator, budget), longest_max_length_of(estimator, budget, longest)
+    devices = tuple(
+        DeviceFit("gpu", gpu.index, gpu.name, gpu.free_bytes, judge(estimate, gpu.free_bytes, CUDA_CONTEXT),
+                  *most[gpu.free_bytes])
+        for gpu in gpus
+    )
     order: list[Fit] = ["fits", "tight", "no", "unknown"]
     return TuningComparison(case.tuning, estimate, min((d.fit for d in devices), key=order.index), devices)

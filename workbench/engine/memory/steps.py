@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from workbench.engine.catalog.operations import Block, Operation
 from workbench.engine.memory.case import MemoryCase
+from workbench.engine.memory.kernels import replaced
 from workbench.engine.memory.setting import Setting
 
 
@@ -44,6 +45,7 @@ class Steps:
     def of(self, operation: Operation) -> Step:
         """The step of one operation; its outputs' number size is noted."""
         step: Step = getattr(self, "_" + operation.kind)(operation, *operation.inputs)
+        replaced(step, operation, self.setting, self.numbers)
         for output in operation.outputs:
             self.numbers[output] = step.number
         return step
@@ -197,7 +199,7 @@ class Steps:
         # Keys and values repeated for every query head, where the kernel wants them so.
         times = self.width(query) / self.width(key)
         repeated = work * (times - 1) * (self.width(key) + self.width(value))
-        if self._materialises_scores(op):
+        if materialises_scores(op, case.attn_implementation):
             scores = op.heads * case.max_length
             kept_scores, back = self._scores(op, work)
             copies = casts + repeated + kept_scores * scores
@@ -207,13 +209,6 @@ class Steps:
             # With a mask, SDPA takes the memory-efficient kernel: the mask in the query's type, heads repeated.
             copies += work * row + repeated
         return Step(work, (*kept, *op.outputs), copies, 0, given + casts, gradients)
-
-    def _materialises_scores(self, op: Operation) -> bool:
-        """Whether attention keeps a number per head and key, for want of a fused kernel."""
-        implementation = self.setting.case.attn_implementation
-        if op.variant == "written out" or implementation == "eager":
-            return True
-        return op.variant in ("no sdpa", "softcap", "sinks") and implementation == "sdpa"
 
     def _scores(self, op: Operation, work: float) -> tuple[float, float]:
         """Bytes per score that are kept, and that the backward needs on top."""
@@ -264,6 +259,13 @@ class Steps:
         number, w, out = self.numbers[x], self.width(x), self.width(op.outputs[0])
         back = self.setting.precision.stream
         return Step(back, (), 0, number * (w + out), number * (w + out), ((x, number * w),))
+
+
+def materialises_scores(op: Operation, implementation: str) -> bool:
+    """Whether attention keeps a number per head and key, for want of a fused kernel."""
+    if op.variant == "written out" or implementation == "eager":
+        return True
+    return op.variant in ("no sdpa", "softcap", "sinks") and implementation == "sdpa"
 
 
 def _mask_row(case: MemoryCase) -> int:

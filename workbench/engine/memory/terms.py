@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 
 from workbench.engine.catalog.architecture import Architecture
-from workbench.engine.errors import InputError
 from workbench.engine.memory.case import MemoryCase, Precision
+from workbench.engine.memory.objectives import objective_of
+from workbench.engine.memory.tensors import removed_head, score_layer
 
 GIB = 1024**3
 
@@ -34,108 +35,136 @@ FUSED_COLUMNS = 32768
 # gradients on the way back: 12 bytes either way. fms rows of PowerLM-3b give 12.00.
 FULL_LOGITS_BYTES = 12
 
+# Unsloth's kernel keeps the shifted copy, no log-softmax, and writes its gradient in place: fp32 logits and their copy
+# on the way forward, two gradients on the way back (Fast_CrossEntropyLoss in fms-acceleration's foak plugin).
+IN_PLACE_LOGITS_BYTES = 8
 
-def base_weights(architecture: Architecture, precision: Precision) -> float:
-    """Bytes of the base model. Only linear layers inside blocks are quantised; the rest keeps 16 or 32 bits."""
-    linears = architecture.block_linear_parameters
-    others = architecture.parameters - linears
-    # prepare_model_for_kbit_training makes the rest fp32; under bf16 trl 0.11 (peft_module_casting_to_bf16)
-    # takes all but the norms back. fms rows of PowerLM-3b have a bf16 embedding.
-    raised = architecture.parameters_by_module["norms"] if precision.autocast else others
-    kept = others * precision.weight + raised * (precision.stream - precision.weight)
-    match precision.quantization:
-        case "nf4":
-            return kept + linears * NF4_BYTES
-        case "nf4-double":
-            return kept + linears * NF4_DOUBLE_BYTES
-        case "int8":  # one fp32 scale per output row
-            rows = sum(b.count * linear.out_features for b in architecture.blocks for linear in b.linears)
-            return kept + linears + 4 * rows
-    return kept + linears * precision.weight
+# LitGPT's chunks of logits leave the model in fp32 (Fabric's convert_output) and all wait for the loss, whose
+# log-softmax, then gradient, is as large.
+LITGPT_LOGITS_BYTES = 8
 
-
-@dataclass(frozen=True, slots=True)
-class Optimizer:
-    """What an optimizer holds: `state` bytes per trained number (None: two moments in the weight's own type), and
-    whether its step makes one more copy of all trained weights."""
-
-    state: float | None
-    step_copy: bool = False
-
-
-# Block-wise 8-bit states: 1 byte and one fp32 scale per 256 numbers, twice (bitsandbytes optim.Optimizer2State).
-# Paged states live in unified memory, outside torch's allocator.
-_EIGHT_BIT_MOMENT = 1 + 4 / 256
-OPTIMIZERS: dict[str, Optimizer] = {
-    "adamw_torch": Optimizer(None, step_copy=True),  # foreach: _foreach_sqrt of the second moment
-    "adamw_torch_fused": Optimizer(None),
-    "adamw_bnb_8bit": Optimizer(2 * _EIGHT_BIT_MOMENT),
-    "adamw_8bit": Optimizer(2 * _EIGHT_BIT_MOMENT),
-    "paged_adamw_8bit": Optimizer(0),
-    "paged_adamw_32bit": Optimizer(0),
-    "lion_32bit": Optimizer(4),
-    "lion_8bit": Optimizer(_EIGHT_BIT_MOMENT),
-    "paged_lion_8bit": Optimizer(0),
-    "paged_lion_32bit": Optimizer(0),
-    "sgd": Optimizer(0),
+_WHOLE_LOGITS = {
+    "full_logits": FULL_LOGITS_BYTES, "unsloth": IN_PLACE_LOGITS_BYTES, "litgpt": LITGPT_LOGITS_BYTES
 }
 
 
-def optimizer_of(case: MemoryCase) -> Optimizer:
-    """Raises InputError for an optimizer whose memory is not known."""
-    if case.optim not in OPTIMIZERS:
-        raise InputError(
-            f"The memory of the optimizer {case.optim!r} is not estimated yet.",
-            hint=f"Estimated today: {', '.join(OPTIMIZERS)}.",
-        )
-    return OPTIMIZERS[case.optim]
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Bytes of the base model: `sharded` where FSDP may divide them, `whole` what it leaves on every GPU."""
+
+    sharded: float
+    whole: float = 0
 
 
-def logits_bytes(architecture: Architecture, case: MemoryCase, precision: Precision, tokens: int) -> float:
-    """Bytes of the loss moment: logits or what stands for them, over the whole micro-batch of `tokens`."""
+def base_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> Weights:
+    """Bytes of the base. Only linear layers inside blocks are quantised; the rest keeps 16 or 32 bits."""
+    width = precision.trained if case.tuning == "full" else precision.weight
+    quantised = architecture.block_linear_parameters
+    experts = [(b.count, b.experts) for b in architecture.blocks if b.experts]
+    if case.on_transformers_4:
+        # Each expert is three nn.Linear there; transformers 5 fuses them into tensors that bitsandbytes leaves alone.
+        quantised += sum(count * (e.parameters + e.router_parameters) for count, e in experts)
+    others = architecture.parameters - removed_head(architecture, case) + score_layer(architecture, case) - quantised
+    # prepare_model_for_kbit_training makes the rest fp32; under bf16 trl 0.11 (peft_module_casting_to_bf16)
+    # takes all but the norms back. fms rows of PowerLM-3b have a bf16 embedding.
+    raised = architecture.parameters_by_module["norms"] if precision.autocast else others
+    kept = others * width + raised * (precision.stream - precision.weight)
+    rows = sum(b.count * linear.out_features for b in architecture.blocks for linear in b.linears if linear.quantised)
+    packed = {
+        "none": quantised * width,
+        "nf4": quantised * NF4_BYTES,
+        "nf4-double": quantised * NF4_DOUBLE_BYTES,
+        "int8": quantised + 4 * rows,  # one fp32 scale per output row
+    }[precision.quantization]
+    # FSDP2's fully_shard ignores Params4bit (accelerate's fsdp2_prepare_model): every GPU holds them all. FSDP1 divides
+    # them where they are stored as 16-bit numbers (bnb_4bit_quant_storage), and has no other way to hold them.
+    if precision.quantization == "none" or case.on_transformers_4:
+        return Weights(kept + packed)
+    return Weights(kept, packed)
+
+
+def reference_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> float:
+    """Bytes of the second, frozen model that full fine-tuning on preferences or with a KL term holds."""
+    row = objective_of(case.objective).reference
+    beta = case.beta if case.beta is not None else {"grpo": 0.0, "rloo": 0.05}[case.algorithm]
+    needed = not case.precompute_ref_log_probs if row == "yes" else row == "beta" and beta != 0
+    return architecture.parameters * precision.weight if needed and case.tuning == "full" else 0
+
+
+@dataclass(frozen=True, slots=True)
+class LossBytes:
+    """Bytes that the loss adds to the kept activations, on the way forward and on the way back."""
+
+    forward: float
+    backward: float
+
+
+def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precision, tokens: int) -> LossBytes:
+    """Logits or what stands for them, over the micro-batch's scored `tokens`."""
     hidden, vocab = architecture.hidden_size, architecture.vocab_size
     head_trains = case.tuning == "full"
-    if case.loss_kernel == "full_logits":
-        return float(FULL_LOGITS_BYTES * tokens * vocab)
-    if case.loss_kernel == "liger":
+    kernel = loss_kernel_of(case)
+    if kernel == "score":
+        return LossBytes(0, precision.stream * hidden * tokens)  # the gradient of the norm's output
+    if kernel in _WHOLE_LOGITS:
+        logits = _WHOLE_LOGITS[kernel] * tokens * vocab
+        return LossBytes(logits, logits)
+    if kernel == "liger":
         # Liger's fused linear cross-entropy: chunks of about H/V of the tokens; logits and fp32 copy of one chunk,
-        # the gradients of input and head (ops/fused_linear_cross_entropy.py).
+        # the gradients of input and head (ops/fused_linear_cross_entropy.py), all on the way forward.
         chunk = 2 ** math.ceil(math.log2(max(1, tokens / math.ceil(vocab / hidden))))
         head = precision.weight * vocab * hidden if head_trains else 0
-        return float(6 * chunk * vocab + 2 * tokens * hidden + head)
+        gradient = 2 * tokens * hidden
+        return LossBytes(6 * chunk * vocab + gradient + head, gradient + head)
     # trl's chunked log-probabilities: the fp32 gradient of the scored positions and its cast, one tile of logits, and
-    # the head's gradient twice (fp32 sum and cast) when it trains. The scored positions stand for the norm's output.
+    # the head's gradient when it trains (fp32 sum, and its cast to 16 bits). The scored positions stand for the norm's
+    # output.
     tile = min(tokens, FUSED_TOKENS) * FUSED_COLUMNS * precision.compute
-    cast = FUSED_COLUMNS * hidden * precision.compute if precision.weight != precision.compute else 0
-    head = (4 + precision.weight) * vocab * hidden if head_trains else 0
-    return float(tokens * hidden * (4 + precision.stream) + tile + cast + head)
+    cast = min(vocab, FUSED_COLUMNS) * hidden * precision.compute if precision.weight != precision.compute else 0
+    head = (4 + precision.weight % 4) * vocab * hidden if head_trains else 0
+    return LossBytes(tile + cast, tokens * hidden * (4 + precision.stream) + tile + cast + head)
 
 
-def optimizer_states(case: MemoryCase, precision: Precision, trained: int) -> float:
-    """Bytes of the optimizer's states for all trained numbers, before any sharding."""
-    state = optimizer_of(case).state
-    return trained * (2 * precision.trained if state is None else state)
+@dataclass(frozen=True, slots=True)
+class CastWeights:
+    """Bytes of the 16-bit copies that autocast makes of fp32 weights: at the end of the forward, at the start of the
+    backward, and in one block."""
+
+    in_forward: float = 0
+    in_backward: float = 0
+    in_block: float = 0
 
 
-def sharding_buffers(architecture: Architecture, case: MemoryCase, precision: Precision, trained: int) -> float:
-    """Bytes that several processes add on each GPU: DDP's gradient buckets, or the units that FSDP gathers."""
-    if case.num_processes == 1 or case.sharding == "none":
-        return 0
-    if case.sharding == "ddp":
-        return trained * precision.trained  # gradient_as_bucket_view is off by default: a second copy
-    unit = max(architecture.embedding_parameters, *(block.parameters for block in architecture.blocks))
-    return 2 * precision.weight * unit  # the unit at work and the one that is fetched ahead
+def cast_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> CastWeights:
+    """Autocast caches copies of weights that train until the forward ends; the graph keeps them, trained or not, until
+    their layer's backward, which checkpointing shortens to one block."""
+    if not precision.autocast or precision.weight == precision.compute or precision.quantization != "none":
+        return CastWeights()
+    sizes = [
+        (b.count, sum(linear.weight_parameters for linear in b.linears) + (b.experts.parameters if b.experts else 0))
+        for b in architecture.blocks
+    ]
+    blocks = precision.compute * sum(count * size for count, size in sizes)
+    kept = 0 if case.gradient_checkpointing else blocks
+    # The chunked head casts each chunk anew, and a score layer is small.
+    whole_logits = loss_kernel_of(case) in (*_WHOLE_LOGITS, "liger")
+    head = precision.compute * architecture.head.weight_parameters if whole_logits else 0
+    return CastWeights(
+        in_forward=(blocks if case.tuning == "full" else kept) + head,
+        in_backward=kept + head,
+        in_block=precision.compute * max(size for _, size in sizes) if case.gradient_checkpointing else 0,
+    )
 
 
-def autocast_weights(architecture: Architecture, case: MemoryCase, precision: Precision) -> int:
-    """Bytes of the 16-bit copies that autocast caches of fp32 weights in training, until the forward ends."""
-    if case.tuning != "full" or not precision.autocast or precision.weight == precision.compute:
-        return 0
-    return precision.compute * (architecture.block_linear_parameters + architecture.head.weight_parameters)
+def loss_kernel_of(case: MemoryCase) -> str:
+    """What computes the loss: a `loss_kernel` other than auto, or score for a reward model."""
+    default = objective_of(case.objective).loss
+    return default if default == "score" or case.loss_kernel == "auto" else case.loss_kernel
 
 
 def dequantised(architecture: Architecture, precision: Precision) -> int:
     """Bytes of the largest linear layer dequantised for its product, forward and backward (bitsandbytes matmul)."""
     if precision.quantization == "none":
         return 0
-    return 2 * max(linear.weight_parameters for b in architecture.blocks for linear in b.linears)
+    sizes = (x.weight_parameters for b in architecture.blocks for x in b.linears if x.quantised)
+    return 2 * max(sizes, default=0)
