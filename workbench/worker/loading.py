@@ -54,7 +54,7 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
     refuse_foreign_code(source)
     options: dict[str, Any] = {}
     if quantization is not None:
-        options["quantization_config"] = _bitsandbytes(quantization, dtype)
+        options["quantization_config"] = bitsandbytes_config(quantization, dtype)
     model, report = AutoModelForCausalLM.from_pretrained(
         _reference(source), dtype=dtype, device_map={"": device}, attn_implementation=attn_implementation,
         use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options)
@@ -66,7 +66,8 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
     return loaded
 
 
-def _bitsandbytes(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
+def bitsandbytes_config(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """transformers' configuration of a quantised base that computes in `dtype`."""
     if quantization.bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype,

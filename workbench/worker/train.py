@@ -48,7 +48,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     from workbench.worker.checkpoints import CheckpointCallback
     from workbench.worker.data.conversations import load_conversations
     from workbench.worker.loading import load_model, load_tokenizer, pick_device, pick_dtype
-    from workbench.worker.objectives.sft import build_trainer
+    from workbench.worker.objectives import objective_module
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     recipe = load_recipe(run.recipe)
@@ -73,7 +73,8 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
-    trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path),
+    trainer = objective_module(recipe.objective).build_trainer(
+        recipe, model, tokenizer, train, held_out, device, str(run.path),
                             [control, MetricsCallback(reporter, stopwatch), samples, checkpoints])
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
