@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from workbench import cli_memory
 from workbench import cli_support as support
 from workbench.engine.errors import InputError, WorkbenchError
 
@@ -205,6 +206,9 @@ def doctor(json: Json = False) -> None:
                 print(f"{'':<{width}}           {check.fix}")
     if any(check.status == "problem" for check in checks):
         raise typer.Exit(1)
+
+
+app.command()(cli_memory.rehearse)
 
 
 def main() -> None:

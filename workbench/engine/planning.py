@@ -15,7 +15,8 @@ from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings
-from workbench.engine.memory.estimate import estimate_memory
+from workbench.engine.memory.estimate import MemoryEstimate, estimate_memory
+from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.recipe import Recipe
 
 
@@ -82,11 +83,20 @@ def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
         attn_implementation=training.attn_implementation, packing=training.packing)
 
 
+def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:
+    """The estimate of a recipe's own tuning. Raises InputError where none can be made."""
+    return estimate_memory(architecture_from_config(resolve_model(recipe.model, base_dir).config), memory_case(recipe))
+
+
 def make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
     """Plan a recipe. Never raises for what the user can mend: that is in `problems`. Reads the dataset's file."""
     problems: list[PlanProblem] = []
     warnings: list[str] = []
     model, architecture = _model(recipe, base_dir, problems, warnings)
+    if not OBJECTIVES[recipe.objective].trainable:
+        able = ", ".join(objective.id for objective in OBJECTIVES.values() if objective.trainable)
+        problems.append(PlanProblem("objective", f"{OBJECTIVES[recipe.objective].title} cannot be trained by this "
+                                    "version yet, only planned and rehearsed.", f"It trains: {able}."))
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
     steps = planned_steps(recipe, facts.rows if facts else None)

@@ -8,7 +8,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -44,15 +43,11 @@ def main() -> int:
 
 
 def rehearse(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """The result for {recipe, base_dir}, as engine.rehearsal.Rehearsal has it. Raises InputError."""
+    """The result for {recipe, config}, as engine.rehearsal.Rehearsal has it. Raises InputError."""
     began = time.monotonic()
     progress("loading libraries", 0.0)
-    from workbench.engine.catalog.models import resolve_model
     from workbench.engine.recipe import Recipe
-
-    recipe = Recipe.model_validate_json(orjson.dumps(request["recipe"]))
-    base_dir = request.get("base_dir")
-    source = resolve_model(recipe.model, Path(base_dir) if base_dir else None)
     from workbench.worker.rehearsal.rehearse import rehearse_recipe
 
-    return {**rehearse_recipe(recipe, source.config, progress), "seconds": round(time.monotonic() - began, 2)}
+    recipe = Recipe.model_validate_json(orjson.dumps(request["recipe"]))
+    return {**rehearse_recipe(recipe, request["config"], progress), "seconds": round(time.monotonic() - began, 2)}

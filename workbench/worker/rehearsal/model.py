@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import bitsandbytes
 import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -83,6 +84,7 @@ def _quantise(model: PreTrainedModel, settings: QuantizationSettings, dtype: tor
     with torch.device("meta"):
         quantizer.preprocess_model(model=model, dtype=dtype, device_map={"": "cpu"}, checkpoint_files=[])
     quantizer.postprocess_model(model)
+    model.hf_quantizer = quantizer
 
 
 def find_blocks(model: nn.Module) -> Blocks | None:
@@ -160,13 +162,29 @@ def fill(model: nn.Module) -> None:
 
 def _filled(old: nn.Parameter) -> nn.Parameter:
     data = torch.empty(old.shape, dtype=old.dtype)
-    if type(old) is nn.Parameter:
-        return nn.Parameter(data, requires_grad=old.requires_grad)
-    # Params4bit and Int8Params quantise when they reach a device.
-    fresh = type(old)(data, requires_grad=False, **{key: value for key, value in vars(old).items()
-                                                   if key in _KEPT})
-    fresh._quantize("cpu")
+    if isinstance(old, bitsandbytes.nn.Params4bit):
+        return _quantised_to_4_bits(old, data)
+    if isinstance(old, bitsandbytes.nn.Int8Params):
+        return _quantised_to_8_bits(old, data)
+    return nn.Parameter(data, requires_grad=old.requires_grad)
+
+
+def _quantised_to_4_bits(old: Any, data: torch.Tensor) -> nn.Parameter:
+    """As Params4bit quantises when it reaches a device. A fake tensor cannot be of that class, so its attributes are
+    given to a plain one."""
+    # The scales' code book is made once and kept for good: it must not be a fake.
+    with torch.utils._python_dispatch._disable_current_modes():
+        bitsandbytes.functional.quantize_blockwise(torch.zeros(256))
+    packed, state = bitsandbytes.functional.quantize_4bit(
+        data, blocksize=old.blocksize, compress_statistics=old.compress_statistics, quant_type=old.quant_type,
+        quant_storage=old.quant_storage)
+    fresh = nn.Parameter(packed, requires_grad=False)
+    fresh.quant_state = state
     return fresh
 
 
-_KEPT = ("compress_statistics", "quant_type", "quant_storage", "blocksize", "module", "has_fp16_weights")
+def _quantised_to_8_bits(old: Any, data: torch.Tensor) -> nn.Parameter:
+    codes, scales, _ = bitsandbytes.functional.int8_vectorwise_quant(data.to(torch.float16))
+    fresh = nn.Parameter(codes, requires_grad=False)
+    fresh.CB, fresh.SCB, fresh.has_fp16_weights = codes, scales, False
+    return fresh
