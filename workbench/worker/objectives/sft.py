@@ -33,10 +33,15 @@ def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedT
     return trainer
 
 
-def worst_case_rows(recipe: Recipe) -> list[dict[str, Any]]:
-    """The rows of the largest micro-batch, as the trainer's collator takes them: full length, every token learned."""
+EXAMPLE = {"text": "a"}
+"""A row that the trainer takes, for a rehearsal's construction."""
+
+
+def worst_case_batch(recipe: Recipe, trainer: SFTTrainer) -> dict[str, Any]:
+    """The largest micro-batch, as the trainer's collator makes it: rows of full length, every token learned."""
     ids = [1] * recipe.training.max_length
     row = {"input_ids": ids, "labels": ids}
     if recipe.training.packing:
         row["seq_lengths"] = [len(ids) - len(ids) // 2, len(ids) // 2]
-    return [row] * recipe.training.per_device_train_batch_size
+    batch: dict[str, Any] = trainer.data_collator([row] * recipe.training.per_device_train_batch_size)
+    return batch

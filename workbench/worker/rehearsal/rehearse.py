@@ -90,7 +90,7 @@ def _moment(recipe: Recipe, peak: Segment, depth: int) -> str:
     if peak.name == BACKWARD and recipe.training.gradient_checkpointing:
         return "the backward pass of layer recompute"
     which = {0: "the first", depth - 1: "the last"}.get(peak.layer, f"the {peak.layer + 1}th")
-    return f"{BACKWARD if peak.name == BACKWARD else FORWARD} of {which} block"
+    return f"{peak.name} of {which} block" if peak.name in (FORWARD, BACKWARD) else peak.name
 
 
 def _quieten() -> None:

@@ -12,6 +12,7 @@ from workbench.worker.rehearsal.storages import StorageTracker
 
 LOSS, BEFORE, OPTIMIZER = "the loss", "the start of the forward pass", "the optimizer step"
 EMBEDDING = "the backward pass of the embedding"
+GENERATION, SAMPLING = "the generation of answers", "the sampling of a token"
 FORWARD, BACKWARD = "the forward pass", "the backward pass"
 
 
@@ -20,7 +21,7 @@ class Marks:
 
     def __init__(self, tracker: StorageTracker, stacks: Iterable[nn.ModuleList]) -> None:
         self._tracker = tracker
-        self._backward = False
+        self._backward, self._names = False, (FORWARD, LOSS)
         self._handles = []
         for number, blocks in enumerate(stacks):
             for place, block in enumerate(blocks):
@@ -34,14 +35,19 @@ class Marks:
 
     def forward(self) -> None:
         """A micro-batch begins."""
-        self._backward = False
+        self._backward, self._names = False, (FORWARD, LOSS)
         self._tracker.begin(BEFORE)
+
+    def rollout(self) -> None:
+        """Answers are sampled, without gradients."""
+        self._backward, self._names = False, (GENERATION, SAMPLING)
+        self._tracker.begin(SAMPLING)
 
     def _before(self, stack: int, place: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             if self._backward:
                 return
-            self._tracker.begin(FORWARD, stack=stack, layer=place)
+            self._tracker.begin(self._names[0], stack=stack, layer=place)
             if place == 0:
                 self._on_gradient(_hidden_states(args or tuple(kwargs.values())), EMBEDDING)
         return hook
@@ -52,7 +58,7 @@ class Marks:
                 return
             self._on_gradient(_hidden_states(output), BACKWARD, stack, place)
             if last:
-                self._tracker.begin(LOSS, "logits")
+                self._tracker.begin(self._names[1], "logits")
         return hook
 
     def _on_gradient(self, tensor: torch.Tensor | None, name: str, stack: int | None = None,
@@ -73,11 +79,11 @@ def _hidden_states(value: Any) -> torch.Tensor | None:
 
 
 def run_steps(trainer: Trainer, batch: dict[str, Any], tracker: StorageTracker, marks: Marks,
-              on_stage: Callable[[str], None] = lambda words: None) -> None:
+              rollout: Callable[[], None] | None = None) -> None:
     """Two optimizer steps: the first makes the optimizer's states. Where gradients are accumulated, the second has two
     micro-batches, the latter with gradients alive.
 
-    Follows transformers' Trainer._inner_training_loop: training_step, clipping, step, zero_grad.
+    `rollout` samples what the second step learns from. Follows transformers' Trainer._inner_training_loop: training_step, clipping, step, zero_grad.
     """
     model = trainer.model_wrapped
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -86,10 +92,11 @@ def run_steps(trainer: Trainer, batch: dict[str, Any], tracker: StorageTracker, 
             lambda p: tracker.add([p.grad], "gradients") if p.grad is not None else None)
     accumulates = trainer.args.gradient_accumulation_steps > 1
     trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
-    on_stage("first step")
     _micro_batch(trainer, batch, tracker, marks)
     _optimizer_step(trainer, trained, tracker)
-    on_stage("second step")
+    if rollout is not None:
+        marks.rollout()
+        rollout()
     for _ in range(2 if accumulates else 1):
         _micro_batch(trainer, batch, tracker, marks)
     _optimizer_step(trainer, trained, tracker)

@@ -1,9 +1,11 @@
 """One trace: a recipe's trainer on a model of so many blocks, its storages followed through two steps."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -39,7 +41,7 @@ class Platform:
 
 
 def trace(recipe: Recipe, config: PreTrainedConfig, kept: tuple[int, ...] | None = None,
-          platform: Platform | None = None, on_stage: Callable[[str], None] = lambda words: None) -> Traced:
+          platform: Platform | None = None) -> Traced:
     """Two training steps on the blocks at positions `kept` (None: all of them)."""
     platform = platform or Platform()
     model = build_model(recipe, config)
@@ -47,11 +49,24 @@ def trace(recipe: Recipe, config: PreTrainedConfig, kept: tuple[int, ...] | None
     if kept is not None and blocks is not None:
         cut(model, blocks, kept)
     module = objective_module(recipe.objective)
-    rows = module.worst_case_rows(recipe)
+    extra = {}
+    if recipe.tuning == "full" and getattr(module, "NEEDS_REFERENCE", False):
+        extra["reference"] = _reference(recipe, config, blocks, kept)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = module.build_trainer(recipe, model, stand_in_tokenizer(), Dataset.from_list(rows[:1]), None,
-                                       torch.device("cpu"), folder, [])
-        return _followed(trainer, trainer.data_collator(rows), model, blocks, platform, on_stage)
+        rows = Dataset.from_list([module.EXAMPLE] * 2)
+        trainer = module.build_trainer(recipe, model, stand_in_tokenizer(), rows, None, torch.device("cpu"), folder, [],
+                                       **extra)
+        return _followed(trainer, module, recipe, [model, *extra.values()], blocks, platform)
+
+
+def _reference(recipe: Recipe, config: PreTrainedConfig, blocks: Blocks | None,
+               kept: tuple[int, ...] | None) -> PreTrainedModel:
+    model = build_model(recipe, config)
+    if kept is not None and blocks is not None:
+        cut(model, blocks, kept)
+    # trl moves it to the device, and what is on `meta` cannot be moved.
+    model.to = lambda *arguments, **keywords: model
+    return model
 
 
 def build_model(recipe: Recipe, config: PreTrainedConfig) -> PreTrainedModel:
@@ -62,8 +77,14 @@ def build_model(recipe: Recipe, config: PreTrainedConfig) -> PreTrainedModel:
                          rewards=recipe.objective == "reward")
 
 
-def _followed(trainer: Trainer, batch: dict[str, Any], model: PreTrainedModel, blocks: Blocks | None,
-              platform: Platform, on_stage: Callable[[str], None]) -> Traced:
+def _followed(trainer: Trainer, module: ModuleType, recipe: Recipe, models: list[PreTrainedModel],
+              blocks: Blocks | None, platform: Platform) -> Traced:
+    batch = module.worst_case_batch(recipe, trainer)
+    rollout = None
+    if hasattr(module, "rollout"):
+        rollout = partial(module.rollout, recipe, trainer)
+        # The batch is what the trainer's own rollouts would leave: it must not roll out again.
+        trainer._prepare_inputs = lambda inputs: inputs
     tracker = StorageTracker(platform.fake, kernel_workspaces() if platform.cuda else None)
     with ExitStack() as stack:
         if platform.fake:
@@ -72,13 +93,15 @@ def _followed(trainer: Trainer, batch: dict[str, Any], model: PreTrainedModel, b
                      for name, value in batch.items()}
         if platform.cuda:
             stack.enter_context(as_on_cuda(padded=trainer.args.per_device_train_batch_size > 1))
-        fill(trainer.model)
+        whole = [trainer.model, *models[1:]]
+        for model in whole:
+            fill(model)
         prepare(trainer)
-        marks = Marks(tracker, [model.get_submodule(blocks.name)] if blocks else [])
+        marks = Marks(tracker, [model.get_submodule(blocks.name) for model in models] if blocks else [])
         with tracker:
-            tracker.add(_tensors(trainer.model), "weights")
+            tracker.add((tensor for model in whole for tensor in _tensors(model)), "weights")
             tracker.add((value for value in batch.values() if isinstance(value, torch.Tensor)), "activations")
-            run_steps(trainer, batch, tracker, marks, on_stage)
+            run_steps(trainer, batch, tracker, marks, rollout)
         marks.remove()
     trained = sum(parameter.numel() for parameter in trainer.model.parameters() if parameter.requires_grad)
     return Traced(tracker.segments, trained)
