@@ -22,21 +22,28 @@ PATCHES = (
     ("trl.kernels.chunked_logprob", "_addmm_fp32", lambda *arguments, **keywords: None),
     ("trl.kernels.chunked_logprob", "_forward_tile", lambda *arguments, **keywords: None),
     ("trl.kernels.chunked_logprob", "_backward_tile", lambda *arguments, **keywords: None),
-    # transformers reads no values of fake tensors, and then builds masks that a real run does without.
-    ("transformers.masking_utils", "is_tracing", lambda tensor=None: False),
 )
 """(module, name, what stands for it on a GPU)."""
+MASKING = "transformers.masking_utils"
 
 
 @contextmanager
-def as_on_cuda(padded: bool) -> Iterator[None]:
-    """Let trainers on fake CPU tensors allocate what they would allocate on a GPU.
+def reading_masks(padded: bool, packed: bool) -> Iterator[None]:
+    """Let transformers read masks of fake tensors: it reads none while tracing, and then builds masks for attention
+    that a real run does without.
 
-    `padded`: the rows of a batch differ in length, so attention needs a mask.
+    `padded`: the rows of a batch differ in length; `packed`: a row holds several. Either way attention needs a mask.
     """
+    masking = importlib.import_module(MASKING)
+    with patch.object(masking, "is_tracing", lambda tensor=None: packed), \
+            patch.object(masking, "fast_all", lambda tensor: not padded):
+        yield
+
+
+@contextmanager
+def as_on_cuda() -> Iterator[None]:
+    """Let trainers on fake CPU tensors allocate what they would allocate on a GPU."""
     found = [(importlib.import_module(module), name, stand_in) for module, name, stand_in in PATCHES]
-    masking = importlib.import_module("transformers.masking_utils")
-    found.append((masking, "fast_all", lambda tensor: not padded))
     run_backward = torch.autograd._engine_run_backward
     functions = CudaFunctions()
 

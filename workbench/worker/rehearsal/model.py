@@ -143,7 +143,7 @@ def cut(model: PreTrainedModel, blocks: Blocks, kept: Sequence[int]) -> None:
 def fill(model: nn.Module) -> None:
     """Put tensors on the CPU in place of those on `meta`, tied ones once; bitsandbytes' weights are quantised.
 
-    Under FakeTensorMode they are fake; without it they are real and uninitialised.
+    Under FakeTensorMode they are fake; without it they are real, and zero.
     """
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
@@ -161,7 +161,7 @@ def fill(model: nn.Module) -> None:
 
 
 def _filled(old: nn.Parameter) -> nn.Parameter:
-    data = torch.empty(old.shape, dtype=old.dtype)
+    data = torch.zeros(old.shape, dtype=old.dtype)
     if isinstance(old, bitsandbytes.nn.Params4bit):
         return _quantised_to_4_bits(old, data)
     if isinstance(old, bitsandbytes.nn.Int8Params):

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from workbench.engine.recipe import Recipe
 from workbench.worker.objectives import objective_module
-from workbench.worker.rehearsal.cuda import as_on_cuda, kernel_workspaces
+from workbench.worker.rehearsal.cuda import as_on_cuda, kernel_workspaces, reading_masks
 from workbench.worker.rehearsal.model import Blocks, build_on_meta, cut, fill, find_blocks
 from workbench.worker.rehearsal.steps import Marks, prepare, run_steps
 from workbench.worker.rehearsal.storages import Segment, StorageTracker
@@ -34,10 +34,14 @@ class Traced:
 
 @dataclass(frozen=True)
 class Platform:
-    """What stands for the machine: fake tensors or real, uninitialised ones; a GPU's ways or the CPU's own."""
+    """What stands for the machine: fake tensors or real ones; a GPU's ways or the CPU's own.
+
+    `padded`: whether the rows of fake batches differ in length; None: where there are several.
+    """
 
     fake: bool = True
     cuda: bool = True
+    padded: bool | None = None
 
 
 def trace(recipe: Recipe, config: PreTrainedConfig, kept: tuple[int, ...] | None = None,
@@ -91,8 +95,10 @@ def _followed(trainer: Trainer, module: ModuleType, recipe: Recipe, models: list
             mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
             batch = {name: mode.from_tensor(value) if isinstance(value, torch.Tensor) else value
                      for name, value in batch.items()}
+            padded = len(next(iter(batch.values()))) > 1 if platform.padded is None else platform.padded
+            stack.enter_context(reading_masks(padded, recipe.training.packing))
         if platform.cuda:
-            stack.enter_context(as_on_cuda(padded=trainer.args.per_device_train_batch_size > 1))
+            stack.enter_context(as_on_cuda())
         whole = [trainer.model, *models[1:]]
         for model in whole:
             fill(model)
