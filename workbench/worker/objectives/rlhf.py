@@ -77,8 +77,8 @@ def rollout(recipe: Recipe, trainer: GRPOTrainer) -> None:
         for layer in cache.layers:
             window = getattr(layer, "sliding_window", None) or prompt + answer
             length = min(prompt + answer - 2, window - 1)
-            layer.keys = layer.keys.new_empty((*layer.keys.shape[:2], length, layer.keys.shape[-1]))
-            layer.values = layer.values.new_empty((*layer.values.shape[:2], length, layer.values.shape[-1]))
+            layer.keys = layer.keys.new_zeros((*layer.keys.shape[:2], length, layer.keys.shape[-1]))
+            layer.values = layer.values.new_zeros((*layer.values.shape[:2], length, layer.values.shape[-1]))
         _next_token(model, cache, torch.ones(rows, 1, dtype=torch.long), prompt + answer - 1)
 
 

@@ -32,7 +32,7 @@ def rehearse_recipe(recipe: Recipe, config: dict[str, Any], progress: Progress) 
     del model
     segments, trainable, depths = _segments(recipe, read, blocks, progress)
     return {"parameters": parameters, "trainable_parameters": trainable, "depths_traced": depths,
-            **_result(recipe, segments, len(blocks.groups) if blocks else 0)}
+            **result_of(recipe, segments, len(blocks.groups) if blocks else 0)}
 
 
 def on_gpu(recipe: Recipe) -> Recipe:
@@ -75,7 +75,8 @@ def _trace(recipe: Recipe, config: PreTrainedConfig, kept: tuple[int, ...],
     return traced.segments, tuple(blocks.groups[place] for place in kept), traced.trainable_parameters
 
 
-def _result(recipe: Recipe, segments: list[Segment], depth: int) -> dict[str, Any]:
+def result_of(recipe: Recipe, segments: list[Segment], depth: int) -> dict[str, Any]:
+    """The peak of a model of so many blocks, its moment and components, and what is alive between steps."""
     peak = max(segments, key=lambda segment: sum(segment.peak))
     components = dict(zip(COMPONENTS, peak.peak, strict=True))
     components["workspace"] += CUBLAS_WORKSPACES

@@ -19,10 +19,11 @@ FORWARD, BACKWARD = "the forward pass", "the backward pass"
 class Marks:
     """Hooks on decoder blocks that tell a tracker which block runs, forward or backward."""
 
-    def __init__(self, tracker: StorageTracker, stacks: Iterable[nn.ModuleList]) -> None:
+    def __init__(self, tracker: StorageTracker, model: nn.Module, stacks: Iterable[nn.ModuleList]) -> None:
         self._tracker = tracker
         self._backward, self._names = False, (FORWARD, LOSS)
-        self._handles = []
+        # With the forward pass ends autocast, and its copies of fp32 weights are freed.
+        self._handles = [model.register_forward_hook(lambda *_: tracker.begin(self._names[1], "logits"))]
         for number, blocks in enumerate(stacks):
             for place, block in enumerate(blocks):
                 self._handles += [block.register_forward_pre_hook(self._before(number, place), with_kwargs=True),

@@ -103,7 +103,7 @@ def _followed(trainer: Trainer, module: ModuleType, recipe: Recipe, models: list
         for model in whole:
             fill(model)
         prepare(trainer)
-        marks = Marks(tracker, [model.get_submodule(blocks.name) for model in models] if blocks else [])
+        marks = Marks(tracker, trainer.model_wrapped, [model.get_submodule(blocks.name) for model in models] if blocks else [])
         with tracker:
             tracker.add((tensor for model in whole for tensor in _tensors(model)), "weights")
             tracker.add((value for value in batch.values() if isinstance(value, torch.Tensor)), "activations")
