@@ -87,17 +87,16 @@ class Extrapolation:
         return found
 
     def _template(self, place: int, base: list[Segment], deeper: Mapping[int, list[Segment]]) -> Segment:
-        """The traced block that stands for the one at `place`: the first and the last one for themselves."""
+        """The traced block that stands for the one at `place`. A group's first and last blocks stand for themselves:
+        they make and free what the group shares, as masks."""
         group = self._groups[place]
         groups = self._deeper[group].groups if group in deeper else self._base.groups
         run = {segment.layer: segment for segment in (deeper[group] if group in deeper else base)}
-        if place == 0:
-            return run[0]
-        if place == len(self._groups) - 1:
-            return run[len(groups) - 1]
         alike = [other for other, kind in enumerate(groups) if kind == group]
-        inner = [other for other in alike if 0 < other < len(groups) - 1] or alike
-        return run[inner[len(inner) // 2]]
+        of_whole = [other for other, kind in enumerate(self._groups) if kind == group]
+        if place == of_whole[-1]:
+            return run[alike[-1]]
+        return run[alike[min(of_whole.index(place), len(alike) // 2)]]
 
 
 def _runs(segments: Sequence[Segment]) -> list[list[Segment]]:

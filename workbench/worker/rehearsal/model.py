@@ -8,6 +8,7 @@ from typing import Any
 import bitsandbytes
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -64,11 +65,17 @@ def build_on_meta(config: PreTrainedConfig, *, dtype: torch.dtype, attn_implemen
     if rewards:
         config.num_labels = 1
         kind = AutoModelForSequenceClassification
+    # flash-attn cannot be installed without a GPU, and transformers asks for it at once.
+    flash = attn_implementation == "flash_attention_2"
     try:
         with torch.device("meta"):
-            model: PreTrainedModel = kind.from_config(config, dtype=dtype, attn_implementation=attn_implementation)
+            model: PreTrainedModel = kind.from_config(config, dtype=dtype,
+                                                      attn_implementation="sdpa" if flash else attn_implementation)
     except (ValueError, ImportError, AttributeError, TypeError) as error:
         raise InputError(f"transformers cannot build this {config.model_type} model: {error}") from error
+    if flash:
+        model.config._attn_implementation = attn_implementation
+        model.config.get_text_config()._attn_implementation = attn_implementation
     if quantization is not None:
         _quantise(model, quantization, dtype)
     # As a model that was loaded onto one device.
@@ -173,7 +180,7 @@ def _quantised_to_4_bits(old: Any, data: torch.Tensor) -> nn.Parameter:
     """As Params4bit quantises when it reaches a device. A fake tensor cannot be of that class, so its attributes are
     given to a plain one."""
     # The scales' code book is made once and kept for good: it must not be a fake.
-    with torch.utils._python_dispatch._disable_current_modes():
+    with _disable_current_modes():
         bitsandbytes.functional.quantize_blockwise(torch.zeros(256))
     packed, state = bitsandbytes.functional.quantize_4bit(
         data, blocksize=old.blocksize, compress_statistics=old.compress_statistics, quant_type=old.quant_type,

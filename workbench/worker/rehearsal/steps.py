@@ -1,11 +1,11 @@
 """The steps of training, one after the other, with the moments of each marked: real trainer, tensors real or fake."""
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 from transformers import Trainer
 
 from workbench.worker.rehearsal.storages import StorageTracker
@@ -120,10 +120,15 @@ def _optimizer_step(trainer: Trainer, trained: list[nn.Parameter], tracker: Stor
     trainer.optimizer.zero_grad()
 
 
-def prepare(trainer: Trainer) -> None:
+def prepare(trainer: Trainer, cuda: bool) -> None:
     """What Trainer.train does before its first step: the optimizer, checkpointing, autocast around the model."""
     if trainer.args.gradient_checkpointing:
         trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
-    trainer.create_optimizer()
+    # bitsandbytes computes its code books here: they must be real numbers.
+    with _disable_current_modes():
+        trainer.create_optimizer()
+    for group in trainer.optimizer.param_groups if cuda else ():
+        if group.get("foreach", False) is None and not group.get("fused"):
+            group["foreach"] = True  # what torch.optim chooses by itself on a GPU
     trainer.model_wrapped = trainer.accelerator.prepare_model(trainer.model, device_placement=False)
     trainer.model_wrapped.train()

@@ -36,11 +36,13 @@ class Segment:
 class StorageTracker(TorchDispatchMode):
     """Counts the storages of all tensors that operators return while it is active.
 
-    New storages go to `component`. On fake tensors (`fake`), values that a program reads are made up (true, or 1), and
+    New storages go to `component`, those that operators in `scratch` return to the workspace; `workspaces` says how many
+    bytes an operator needs inside. On fake tensors (`fake`), values that a program reads are made up (true, or 1), and
     shapes that depend on values take their largest size: every position of a mask counts.
     """
 
-    def __init__(self, fake: bool, workspaces: dict[Any, Callable[..., int]] | None = None) -> None:
+    def __init__(self, fake: bool, workspaces: dict[Any, Callable[..., int]] | None = None,
+                 scratch: frozenset[Any] = frozenset()) -> None:
         super().__init__()
         self.component = "activations"
         self.segments: list[Segment] = []
@@ -50,6 +52,7 @@ class StorageTracker(TorchDispatchMode):
         self._owner: dict[int, tuple[int, str]] = {}
         self._fake = fake
         self._workspaces = workspaces or {}
+        self._scratch = scratch
 
     def begin(self, name: str, component: str = "activations", stack: int | None = None,
               layer: int | None = None) -> None:
@@ -85,20 +88,20 @@ class StorageTracker(TorchDispatchMode):
             result = made_up(func, args, kwargs)
         if result is NotImplemented:
             result = func(*args, **kwargs)
-        self._count(result)
+        self._count(result, "workspace" if func in self._scratch else self.component)
         if (workspace := self._workspaces.get(func)) is not None:
             self._note_peak(workspace(*args, **kwargs))
         return result
 
-    def _count(self, result: Any) -> None:
+    def _count(self, result: Any, component: str) -> None:
         if isinstance(result, torch.Tensor):
             storage = result.untyped_storage()
             key = storage._cdata
             if key not in self._owner:
-                self._follow(storage, key, self.component)
+                self._follow(storage, key, component)
         elif isinstance(result, (tuple, list)):
             for item in result:
-                self._count(item)
+                self._count(item, component)
 
     def _follow(self, storage: torch.UntypedStorage, key: int, component: str) -> None:
         size = -(-storage.nbytes() // BLOCK) * BLOCK

@@ -18,7 +18,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from workbench.engine.recipe import Recipe
 from workbench.worker.objectives import objective_module
-from workbench.worker.rehearsal.cuda import as_on_cuda, kernel_workspaces, reading_masks
+from workbench.worker.rehearsal.cuda import as_on_cuda, reading_masks
+from workbench.worker.rehearsal.kernels import kernel_workspaces, scratch_operators
 from workbench.worker.rehearsal.model import Blocks, build_on_meta, cut, fill, find_blocks
 from workbench.worker.rehearsal.steps import Marks, prepare, run_steps
 from workbench.worker.rehearsal.storages import Segment, StorageTracker
@@ -89,7 +90,8 @@ def _followed(trainer: Trainer, module: ModuleType, recipe: Recipe, models: list
         rollout = partial(module.rollout, recipe, trainer)
         # The batch is what the trainer's own rollouts would leave: it must not roll out again.
         trainer._prepare_inputs = lambda inputs: inputs
-    tracker = StorageTracker(platform.fake, kernel_workspaces() if platform.cuda else None)
+    tracker = StorageTracker(platform.fake, kernel_workspaces() if platform.cuda else None,
+                             scratch_operators())
     with ExitStack() as stack:
         if platform.fake:
             mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
@@ -102,7 +104,7 @@ def _followed(trainer: Trainer, module: ModuleType, recipe: Recipe, models: list
         whole = [trainer.model, *models[1:]]
         for model in whole:
             fill(model)
-        prepare(trainer)
+        prepare(trainer, platform.cuda)
         marks = Marks(tracker, trainer.model_wrapped, [model.get_submodule(blocks.name) for model in models] if blocks else [])
         with tracker:
             tracker.add((tensor for model in whole for tensor in _tensors(model)), "weights")
