@@ -50,7 +50,8 @@ class Rehearsal:
         return cls(**{**document, "depths_traced": tuple(document["depths_traced"])})
 
 
-def rehearse(recipe: Recipe, base_dir: Path | None, on_progress: Callable[[str, float], None] = lambda words, share: None,
+def rehearse(recipe: Recipe, base_dir: Path | None,
+             on_progress: Callable[[str, float], None] = lambda words, share: None,
              cancelled: Callable[[], bool] = lambda: False) -> Rehearsal:
     """Rehearse a recipe; blocks for seconds. `on_progress` hears words and the share that is done, 0 to 1.
 

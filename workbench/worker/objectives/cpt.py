@@ -1,10 +1,10 @@
 """General fine-tuning (continued pre-training): every token of plain text is learned, through trl's SFTTrainer."""
 
+import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTTrainer
-import torch
 
 from workbench.engine.recipe import Recipe
 from workbench.worker.objectives import sft

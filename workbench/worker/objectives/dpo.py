@@ -1,4 +1,4 @@
-"""Direct preference optimisation: the chosen answer is made likelier than the rejected one, through trl's DPOTrainer."""
+"""Direct preference optimisation: chosen answers are made likelier than rejected ones, through trl's DPOTrainer."""
 
 from typing import Any
 

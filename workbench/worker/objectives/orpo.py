@@ -34,6 +34,7 @@ class PairCollator:
         self._max_length = max_length
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """The batch of some rows."""
         paired = [place for place, row in enumerate(rows) if row.get("rejected_ids")]
         answers = [(row["prompt_ids"], row["chosen_ids"]) for row in rows]
         answers += [(rows[place]["prompt_ids"], rows[place]["rejected_ids"]) for place in paired]

@@ -1,4 +1,4 @@
-"""A reward model, the first step of RLHF: one score per answer, higher for the chosen one, through trl's RewardTrainer."""
+"""A reward model, RLHF's first step: one score per answer, higher for the chosen one, through trl's RewardTrainer."""
 
 from typing import Any
 

@@ -16,7 +16,6 @@ from torch.overrides import TorchFunctionMode
 from workbench.worker.rehearsal.kernels import LOW, attention, flash_attention, flash_attention_unpadded
 
 
-
 def _state_buffer(optimizer: Any, parameter: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """bitsandbytes' optimizer states: paged ones of 100,000 numbers and more lie in unified memory, outside torch's
     allocator (optim/optimizer.py, get_state_buffer)."""

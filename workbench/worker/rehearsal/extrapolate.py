@@ -90,8 +90,8 @@ class Extrapolation:
         """The traced block that stands for the one at `place`. A group's first and last blocks stand for themselves:
         they make and free what the group shares, as masks."""
         group = self._groups[place]
-        groups = self._deeper[group].groups if group in deeper else self._base.groups
-        run = {segment.layer: segment for segment in (deeper[group] if group in deeper else base)}
+        groups = self._deeper.get(group, self._base).groups
+        run = {segment.layer: segment for segment in deeper.get(group, base)}
         alike = [other for other, kind in enumerate(groups) if kind == group]
         of_whole = [other for other, kind in enumerate(self._groups) if kind == group]
         if place == of_whole[-1]:

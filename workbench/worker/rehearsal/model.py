@@ -9,11 +9,18 @@ import bitsandbytes
 import torch
 from torch import nn
 from torch.utils._python_dispatch import _disable_current_modes
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import QuantizationSettings
+from workbench.engine.text import one_line
 from workbench.worker.loading import bitsandbytes_config
 
 
@@ -72,7 +79,11 @@ def build_on_meta(config: PreTrainedConfig, *, dtype: torch.dtype, attn_implemen
             model: PreTrainedModel = kind.from_config(config, dtype=dtype,
                                                       attn_implementation="sdpa" if flash else attn_implementation)
     except (ValueError, ImportError, AttributeError, TypeError) as error:
-        raise InputError(f"transformers cannot build this {config.model_type} model: {error}") from error
+        if "does not support an attention implementation" in str(error):
+            raise InputError(f"transformers' {config.model_type} models cannot use {attn_implementation} attention.",
+                             "Set training.attn_implementation to eager.") from error
+        raise InputError(f"transformers cannot build this {config.model_type} model: {one_line(str(error), 200)}"
+                         ) from error
     if flash:
         model.config._attn_implementation = attn_implementation
         model.config.get_text_config()._attn_implementation = attn_implementation
@@ -111,11 +122,11 @@ def find_blocks(model: nn.Module) -> Blocks | None:
 
 
 def _kind(block: nn.Module, config: PreTrainedConfig, place: int) -> Any:
-    shapes = tuple((name, type(module).__name__, *((n, tuple(p.shape)) for n, p in module._parameters.items() if p is not None))
-                   for name, module in block.named_modules())
-    settings = tuple((name, value) for name, value in sorted(_settings(block).items()))
+    modules = tuple((name, type(module).__name__) for name, module in block.named_modules())
+    shapes = tuple((name, tuple(parameter.shape)) for name, parameter in block.named_parameters())
+    settings = tuple(sorted(_settings(block).items()))
     of_config = tuple(str(value[place]) for _, value in _lists(config))
-    return shapes, settings, of_config
+    return modules, shapes, settings, of_config
 
 
 def _settings(block: nn.Module) -> dict[str, Any]:

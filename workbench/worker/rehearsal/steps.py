@@ -82,9 +82,9 @@ def _hidden_states(value: Any) -> torch.Tensor | None:
 def run_steps(trainer: Trainer, batch: dict[str, Any], tracker: StorageTracker, marks: Marks,
               rollout: Callable[[], None] | None = None) -> None:
     """Two optimizer steps: the first makes the optimizer's states. Where gradients are accumulated, the second has two
-    micro-batches, the latter with gradients alive.
+    micro-batches, the latter with gradients alive. `rollout` samples what the second step learns from.
 
-    `rollout` samples what the second step learns from. Follows transformers' Trainer._inner_training_loop: training_step, clipping, step, zero_grad.
+    Follows transformers' Trainer._inner_training_loop: training_step, clipping, step, zero_grad.
     """
     model = trainer.model_wrapped
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

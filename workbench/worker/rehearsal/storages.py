@@ -36,9 +36,9 @@ class Segment:
 class StorageTracker(TorchDispatchMode):
     """Counts the storages of all tensors that operators return while it is active.
 
-    New storages go to `component`, those that operators in `scratch` return to the workspace; `workspaces` says how many
-    bytes an operator needs inside. On fake tensors (`fake`), values that a program reads are made up (true, or 1), and
-    shapes that depend on values take their largest size: every position of a mask counts.
+    New storages go to `component`, those that operators in `scratch` return to the workspace; `workspaces` says how
+    many bytes an operator needs inside. On fake tensors (`fake`), values that a program reads are made up (true, or
+    1), and shapes that depend on values take their largest size: every position of a mask counts.
     """
 
     def __init__(self, fake: bool, workspaces: dict[Any, Callable[..., int]] | None = None,

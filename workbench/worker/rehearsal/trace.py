@@ -16,7 +16,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast, Trainer
 
+from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
+from workbench.engine.text import one_line
 from workbench.worker.objectives import objective_module
 from workbench.worker.rehearsal.cuda import as_on_cuda, reading_masks
 from workbench.worker.rehearsal.kernels import kernel_workspaces, scratch_operators
@@ -59,8 +61,11 @@ def trace(recipe: Recipe, config: PreTrainedConfig, kept: tuple[int, ...] | None
         extra["reference"] = _reference(recipe, config, blocks, kept)
     with tempfile.TemporaryDirectory() as folder:
         rows = Dataset.from_list([module.EXAMPLE] * 2)
-        trainer = module.build_trainer(recipe, model, stand_in_tokenizer(), rows, None, torch.device("cpu"), folder, [],
-                                       **extra)
+        try:
+            trainer = module.build_trainer(recipe, model, stand_in_tokenizer(), rows, None, torch.device("cpu"), folder,
+                                           [], **extra)
+        except ValueError as error:
+            raise InputError(f"The trainer refuses this recipe: {one_line(str(error), 300)}") from error
         return _followed(trainer, module, recipe, [model, *extra.values()], blocks, platform)
 
 
@@ -105,7 +110,8 @@ def _followed(trainer: Trainer, module: ModuleType, recipe: Recipe, models: list
         for model in whole:
             fill(model)
         prepare(trainer, platform.cuda)
-        marks = Marks(tracker, trainer.model_wrapped, [model.get_submodule(blocks.name) for model in models] if blocks else [])
+        stacks = [model.get_submodule(blocks.name) for model in models] if blocks else []
+        marks = Marks(tracker, trainer.model_wrapped, stacks)
         with tracker:
             tracker.add((tensor for model in whole for tensor in _tensors(model)), "weights")
             tracker.add((value for value in batch.values() if isinstance(value, torch.Tensor)), "activations")
