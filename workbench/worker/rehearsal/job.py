@@ -42,11 +42,20 @@ def main() -> int:
     return 0
 
 
+def _do_without_compiler() -> None:
+    """bitsandbytes decorates functions with torch.compile, which loads a compiler for seconds; none is used here."""
+    import torch
+
+    torch.compile = lambda model=None, **options: model if model is not None else lambda function: function
+
+
 def rehearse(request: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """The result for {recipe, config}, as engine.rehearsal.Rehearsal has it. Raises InputError."""
     began = time.monotonic()
     progress("loading libraries", 0.0)
     from workbench.engine.recipe import Recipe
+
+    _do_without_compiler()
     from workbench.worker.rehearsal.rehearse import rehearse_recipe
 
     recipe = Recipe.model_validate_json(orjson.dumps(request["recipe"]))
