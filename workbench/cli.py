@@ -168,7 +168,6 @@ def models(json: Json = False) -> None:
     print(console.table(("MODEL", "SOURCE", "PARAMETERS", "ON DISK"), rows, right=(2, 3)))
 
 
-app.command()(cli_memory.estimate)
 
 
 @app.command()
@@ -216,7 +215,8 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-app.command()(cli_memory.explain)
+for _command in (cli_memory.estimate, cli_memory.rehearse, cli_memory.explain):
+    app.command()(_command)
 
 
 def main() -> None:

@@ -133,6 +133,22 @@ def _most(value: int | None) -> str:
     return "–" if value is None else f"{value:,}"
 
 
+def rehearsal_text(name: str, document: dict[str, Any]) -> str:
+    """The rehearsal beside the estimate."""
+    parts = document["components"]
+    depths = " and ".join(map(str, document["depths_traced"]))
+    lines = [f"{name}: {count(document['parameters'])} parameters, {count(document['trainable_parameters'])} trained",
+             "", f"  rehearsal  {gib(document['peak_bytes'], 2)}  at {document['peak_moment']}"]
+    if document["estimate_bytes"] is None:
+        lines.append(f"  estimate   none: {document['estimate_problem']}")
+    else:
+        lines.append(f"  estimate   {gib(document['estimate_bytes'], 2)}  {document['difference']:+.1%}")
+    lines += ["", "  " + " · ".join(f"{part} {gib(size, 2)}" for part, size in parts.items()),
+              f"  {gib(document['static_bytes'], 2)} are alive when a forward pass begins",
+              f"  traced with {depths} layers in {document['seconds']:.1f} s"]
+    return "\n".join(lines)
+
+
 def _work_line(plan: Plan) -> str:
     rows = f"{plan.rows:,} rows" if plan.rows is not None else "rows unknown until launch"
     steps = f"{plan.steps:,} steps" if plan.steps is not None else "steps unknown until launch"

@@ -36,7 +36,7 @@ def test_model_and_dataset_are_enough() -> None:
     (MINIMAL + "training:\n  max_length: 12.5\n", 4, "max_length is 12.5"),
     (MINIMAL + "training:\n  per_device_train_batch_size: 0\n", 4, "greater than or equal to 1"),
     ("model: a\ndataset: {pth: x}\n", 2, "did you mean path?"),
-    (MINIMAL + "objective: dpo\n", 3, "cannot be trained by this version yet"),
+    (MINIMAL + "objective: dpa\n", 3, "'dpo'"),
     ("model: [a\n", 2, "not valid YAML"),
     (MINIMAL + "tuning: qlor\n", 3, "'full', 'lora' or 'qlora'"),
 ])

@@ -99,14 +99,15 @@ def test_quantised_layers_pass_gradients_after_they_have_answered() -> None:
     from peft import get_peft_model
 
     from workbench.engine.catalog.models import resolve_model
-    from workbench.engine.recipe import LoraSettings, QuantizationSettings
-    from workbench.worker.loading import keep_quantised_differentiable, load_model
-    from workbench.worker.objectives.sft import lora_config
+    from workbench.engine.paths import recipes_dir
+    from workbench.engine.recipe import QuantizationSettings
+    from workbench.engine.recipe_file import load_recipe
+    from workbench.worker.loading import load_model
+    from workbench.worker.objectives.common import lora_config
 
     base = load_model(resolve_model("tiny-base"), dtype=torch.float32, device=torch.device("cpu"),
                       quantization=QuantizationSettings())
-    keep_quantised_differentiable(base)
-    model = get_peft_model(base, lora_config(LoraSettings()))
+    model = get_peft_model(base, lora_config(load_recipe(recipes_dir() / "demo.yaml")))
     ids = torch.arange(8).unsqueeze(0)
 
     def gradients() -> dict[str, torch.Tensor]:

@@ -16,10 +16,11 @@ from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.memory.calibration import Throughput, calibrated, throughput, training_seconds
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings
-from workbench.engine.memory.estimate import estimate_memory
+from workbench.engine.memory.estimate import MemoryEstimate, estimate_memory
 from workbench.engine.memory.fitting import MOST_TOKENS
 from workbench.engine.memory.suggestions import Suggestion, suggest
 from workbench.engine.memory.terms import CUDA_CONTEXT
+from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.history import History, read_history
 
@@ -106,6 +107,11 @@ def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
         attn_implementation=training.attn_implementation, packing=training.packing)
 
 
+def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:
+    """The estimate of a recipe's own tuning. Raises InputError where none can be made."""
+    return estimate_memory(architecture_from_config(resolve_model(recipe.model, base_dir).config), memory_case(recipe))
+
+
 def make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
     """Plan a recipe. Never raises for what the user can mend: that is in `problems`. Reads the dataset's file, and
     what past runs of this home measured."""
@@ -128,6 +134,10 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     problems: list[PlanProblem] = []
     warnings: list[str] = []
     model, architecture = _model(recipe, base_dir, problems, warnings)
+    if not OBJECTIVES[recipe.objective].trainable:
+        able = ", ".join(objective.id for objective in OBJECTIVES.values() if objective.trainable)
+        problems.append(PlanProblem("objective", f"{OBJECTIVES[recipe.objective].title} cannot be trained by this "
+                                    "version yet, only planned and rehearsed.", f"It trains: {able}."))
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
     steps = planned_steps(recipe, facts.rows if facts else None)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from workbench.engine.objectives import OBJECTIVES, ObjectiveId
+from workbench.engine.objectives import ObjectiveId
 from workbench.engine.text import slug
 from workbench.engine.tuning import TUNINGS, TuningId
 
@@ -153,14 +153,6 @@ class Recipe(Section):
     @classmethod
     def _path_alone(cls, value: object) -> object:
         return {"path": value} if isinstance(value, str) else value
-
-    @field_validator("objective", mode="after")
-    @classmethod
-    def _can_be_trained(cls, value: ObjectiveId) -> ObjectiveId:
-        if not OBJECTIVES[value].trainable:
-            able = ", ".join(o.id for o in OBJECTIVES.values() if o.trainable)
-            raise ValueError(f"{OBJECTIVES[value].title} cannot be trained by this version yet; it trains: {able}")
-        return value
 
     @model_validator(mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""The worker's entry: `python -m workbench.worker train RUN-ID`, or `serve` for the screen."""
+"""The worker's entry: `python -m workbench.worker train RUN-ID`; `serve` and `rehearse` for the screen."""
 
 import os
 import sys
@@ -23,7 +23,11 @@ def main(arguments: list[str]) -> int:
             from workbench.worker.serve import main as serve
 
             return serve()
-    print("usage: python -m workbench.worker train RUN-ID | serve", file=sys.stderr)
+        case ["rehearse"]:
+            from workbench.worker.rehearsal.job import main as rehearse
+
+            return rehearse()
+    print("usage: python -m workbench.worker train RUN-ID | serve | rehearse", file=sys.stderr)
     return 2
 
 

@@ -59,7 +59,7 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
     refuse_foreign_code(source)
     options: dict[str, Any] = {}
     if quantization is not None:
-        options["quantization_config"] = _bitsandbytes(quantization, dtype)
+        options["quantization_config"] = bitsandbytes_config(quantization, dtype)
     model, report = AutoModelForCausalLM.from_pretrained(
         _reference(source), dtype=dtype, device_map={"": device}, attn_implementation=attn_implementation,
         use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options)
@@ -68,10 +68,12 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
         raise InputError(f"{source.name} lacks {len(missing)} of its weights, {min(missing)} among them.",
                          "Its safetensors files are incomplete: download or save the model again.")
     loaded: PreTrainedModel = model
+    if quantization is not None:
+        _keep_quantised_differentiable(loaded)
     return loaded
 
 
-def keep_quantised_differentiable(model: PreTrainedModel) -> None:
+def _keep_quantised_differentiable(model: PreTrainedModel) -> None:
     """Keep bitsandbytes' 4-bit layers trainable through after they answered in evaluation mode.
 
     On a CPU with AVX512-BF16 the first answer repacks their weights for inference (bitsandbytes 0.50,
@@ -82,18 +84,8 @@ def keep_quantised_differentiable(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def adapters_in_float32(model: PreTrainedModel) -> None:
-    """Hold trainable weights in float32: trl (1.16) makes the adapters of a quantised base bfloat16.
-
-    AdamW's second moment, kept in the weight's type, loses 0.1 % a step: less than bfloat16 can tell apart, so it
-    would never fall again and the steps would stay as small as the largest gradient made them.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-
-
-def _bitsandbytes(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
+def bitsandbytes_config(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
+    """transformers' configuration of a quantised base that computes in `dtype`."""
     if quantization.bits == 8:
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype,

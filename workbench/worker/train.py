@@ -48,7 +48,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
     from workbench.worker.data.conversations import load_conversations
-    from workbench.worker.objectives.sft import build_trainer
+    from workbench.worker.objectives import objective_module
     from workbench.worker.probe import ProbeCallback
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -73,15 +73,12 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     model = loading.load_model(source, dtype=dtype, device=device,
                                attn_implementation=recipe.training.attn_implementation,
                                quantization=recipe.quantization if recipe.tuning == "qlora" else None)
-    if recipe.tuning == "qlora":
-        loading.keep_quantised_differentiable(model)
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
-    trainer = build_trainer(recipe, model, tokenizer, train, held_out, device, str(run.path),
-                            [control, MetricsCallback(reporter, stopwatch), probe, samples, checkpoints])
-    if recipe.tuning == "qlora":
-        loading.adapters_in_float32(trainer.model)
+    trainer = objective_module(recipe.objective).build_trainer(
+        recipe, model, tokenizer, train, held_out, device, str(run.path),
+        [control, MetricsCallback(reporter, stopwatch), probe, samples, checkpoints])
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer

@@ -1,0 +1,57 @@
+"""What the trainers of all objectives share: the arguments, the adapters, and their number format."""
+
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import PreTrainedModel
+
+from workbench.engine.recipe import Recipe
+from workbench.worker.loading import has_bfloat16
+
+_SAME_NAMES = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
+               "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
+               "optim", "gradient_checkpointing", "logging_steps", "seed")
+
+
+def training_arguments(recipe: Recipe, device: torch.device, output_dir: str, evaluate: bool) -> dict[str, Any]:
+    """Keyword arguments for transformers' TrainingArguments and what derives from it."""
+    training = recipe.training
+    return {
+        **{name: getattr(training, name) for name in _SAME_NAMES},
+        "output_dir": output_dir,
+        "learning_rate": recipe.learning_rate,
+        "eval_strategy": "no" if not evaluate else "steps" if training.eval_steps else "epoch",
+        "eval_steps": training.eval_steps,
+        "bf16": has_bfloat16(device) if training.bf16 is None else training.bf16,
+        "use_cpu": device.type == "cpu",
+        # Reentrant checkpointing under PEFT trains nothing, without a word.
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        # On by default, it logs a NaN loss as 0.0.
+        "logging_nan_inf_filter": False,
+        "logging_first_step": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def lora_config(recipe: Recipe) -> LoraConfig | None:
+    """peft's configuration of the adapters; None when every weight is trained."""
+    if recipe.tuning == "full":
+        return None
+    lora = recipe.lora
+    targets = lora.target_modules if isinstance(lora.target_modules, str) else list(lora.target_modules)
+    task = "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM"
+    return LoraConfig(r=lora.lora_r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout,
+                      target_modules=targets, use_rslora=lora.use_rslora, task_type=task)
+
+
+def adapters_to_float32(model: PreTrainedModel) -> None:
+    """Train in fp32 what trl made bf16: the adapters of quantised bases.
+
+    In bf16, AdamW's second moment cannot decay (0.999 rounds to 1), so an adapter hardly learns.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad and parameter.dtype == torch.bfloat16:
+            parameter.data = parameter.data.to(torch.float32)

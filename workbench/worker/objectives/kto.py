@@ -1,0 +1,49 @@
+"""Kahneman–Tversky optimisation: answers labelled good or bad, one at a time, through trl's KTOTrainer."""
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from trl import KTOConfig, KTOTrainer
+
+from workbench.engine.recipe import Recipe
+from workbench.worker.objectives.common import adapters_to_float32, lora_config, training_arguments
+
+NEEDS_REFERENCE = True
+"""When every weight is trained, a frozen copy of the model stays beside it; adapters are switched off instead."""
+
+
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
+                  held_out: Dataset | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
+                  reference: PreTrainedModel | None = None) -> KTOTrainer:
+    """trl's trainer on rows of `prompt`, `completion`, `label`. Without `reference` trl loads the model once more."""
+    trainer = KTOTrainer(
+        model=model,
+        ref_model=reference,
+        args=KTOConfig(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None),
+                       max_length=recipe.training.max_length),
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        peft_config=lora_config(recipe),
+        callbacks=callbacks,
+    )
+    if recipe.tuning == "qlora":
+        adapters_to_float32(trainer.model)
+    return trainer
+
+
+EXAMPLE = {"prompt": "a", "completion": "b", "label": True}
+"""A row that the trainer takes, for a rehearsal's construction."""
+
+
+def worst_case_batch(recipe: Recipe, trainer: KTOTrainer) -> dict[str, Any]:
+    """The largest micro-batch, as the trainer's collator makes it: answers of full length after one token, and the
+    mismatched ones that estimate the KL term."""
+    answer = [1] * (recipe.training.max_length - 1)
+    rows = [{"prompt_ids": [1], "completion_ids": answer, "KL_completion_ids": answer, "label": number % 2 == 0}
+            for number in range(recipe.training.per_device_train_batch_size)]
+    batch: dict[str, Any] = trainer.data_collator(rows)
+    return batch

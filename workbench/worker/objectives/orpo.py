@@ -1,0 +1,118 @@
+"""Odds-ratio preference optimisation (arXiv 2403.07691) on any mixture of pairs and plain demonstrations.
+
+Our own trainer: loss = NLL(chosen) + lambda * -log sigmoid(log odds ratio). A row without a rejected answer adds the
+NLL alone. No reference model: the odds ratio compares the model with itself.
+"""
+
+from typing import Any
+
+import torch
+from datasets import Dataset, IterableDataset
+from peft import get_peft_model
+from torch.nn import functional
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from trl.trainer.utils import add_fused_lm_head, pad
+
+from workbench.engine.recipe import Recipe
+from workbench.worker.objectives.common import adapters_to_float32, lora_config, training_arguments
+
+ORPO_ALPHA = 0.1
+"""lambda: the weight of the odds ratio (the paper's, and trl's default `beta`)."""
+IGNORED = -100
+
+
+class PairCollator:
+    """Pads rows {prompt_ids, chosen_ids, rejected_ids or None} to one batch: all chosen answers, then the rejected.
+
+    Gives `input_ids`, `attention_mask`, `completion_mask` (rows x tokens; 1 on the answers' tokens) and `paired`: the
+    places of those chosen answers that have a rejected one, in order. Rows are cut at `max_length` tokens.
+    """
+
+    def __init__(self, pad_token_id: int, max_length: int) -> None:
+        self._pad_token_id = pad_token_id
+        self._max_length = max_length
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """The batch of some rows."""
+        paired = [place for place, row in enumerate(rows) if row.get("rejected_ids")]
+        answers = [(row["prompt_ids"], row["chosen_ids"]) for row in rows]
+        answers += [(rows[place]["prompt_ids"], rows[place]["rejected_ids"]) for place in paired]
+        ids = [torch.tensor((prompt + answer)[: self._max_length]) for prompt, answer in answers]
+        of_answers = [torch.tensor(([0] * len(prompt) + [1] * len(answer))[: self._max_length])
+                      for prompt, answer in answers]
+        return {"input_ids": pad(ids, padding_value=self._pad_token_id),
+                "attention_mask": pad([torch.ones_like(row) for row in ids], padding_value=0),
+                "completion_mask": pad(of_answers, padding_value=0),
+                "paired": torch.tensor(paired, dtype=torch.long)}
+
+
+class OrpoTrainer(Trainer):
+    """transformers' Trainer with ORPO's loss; `PairCollator` makes its batches."""
+
+    def __init__(self, *arguments: Any, orpo_alpha: float = ORPO_ALPHA, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.orpo_alpha = orpo_alpha
+        # The loss is a mean over the micro-batch: Trainer must divide it by the accumulation steps.
+        self.model_accepts_loss_kwargs = False
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False,
+                     num_items_in_batch: torch.Tensor | None = None) -> Any:
+        """The loss of one batch, and the model's outputs when asked for."""
+        attended, of_answers, paired = inputs["attention_mask"], inputs["completion_mask"], inputs["paired"]
+        rows = len(attended) - len(paired)
+        # A rejected answer's prompt is not learned, and nothing is learned of the padding.
+        learned = torch.cat([attended[:rows], of_answers[rows:]])
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=attended, use_cache=False, fused_lm_head=True,
+                        labels=inputs["input_ids"].masked_fill(learned == 0, IGNORED))
+        log_probs = outputs.log_probs
+        loss = -log_probs[:rows].sum() / learned[:rows, 1:].sum().clamp(min=1)
+        if len(paired):
+            means = _means(log_probs, of_answers[:, 1:])
+            log_odds = _log_odds(means[:rows][paired]) - _log_odds(means[rows:])
+            loss = loss - self.orpo_alpha * functional.logsigmoid(log_odds).sum() / rows
+        return (loss, outputs) if return_outputs else loss
+
+
+def _means(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean log-probability of each row's answer."""
+    return (log_probs * mask).sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def _log_odds(log_p: torch.Tensor) -> torch.Tensor:
+    """log(p / (1 - p)) from log p, which is below 0."""
+    return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-7)))
+
+
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
+                  train: Dataset | IterableDataset, held_out: Dataset | None, device: torch.device, output_dir: str,
+                  callbacks: list[TrainerCallback]) -> OrpoTrainer:
+    """Our trainer on rows of token ids: `prompt_ids`, `chosen_ids` and perhaps `rejected_ids`."""
+    add_fused_lm_head(model)
+    if (adapters := lora_config(recipe)) is not None:
+        model = get_peft_model(model, adapters)
+        adapters_to_float32(model)
+        if recipe.training.gradient_checkpointing:
+            # Checkpointing passes no gradient through blocks whose input asks for none.
+            model.enable_input_require_grads()
+    return OrpoTrainer(
+        model=model,
+        args=TrainingArguments(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None),
+                               remove_unused_columns=False),
+        data_collator=PairCollator(tokenizer.pad_token_id, recipe.training.max_length),
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+
+EXAMPLE = {"prompt_ids": [1], "chosen_ids": [1], "rejected_ids": [1]}
+"""A row that the trainer takes, for a rehearsal's construction."""
+
+
+def worst_case_batch(recipe: Recipe, trainer: OrpoTrainer) -> dict[str, torch.Tensor]:
+    """The largest micro-batch: pairs, both answers of full length after one token."""
+    answer = [1] * (recipe.training.max_length - 1)
+    row = {"prompt_ids": [1], "chosen_ids": answer, "rejected_ids": answer}
+    return trainer.data_collator([row] * recipe.training.per_device_train_batch_size)

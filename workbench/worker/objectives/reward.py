@@ -1,0 +1,43 @@
+"""A reward model, RLHF's first step: one score per answer, higher for the chosen one, through trl's RewardTrainer."""
+
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, TrainerCallback
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+from trl import RewardConfig, RewardTrainer
+
+from workbench.engine.recipe import Recipe
+from workbench.worker.objectives.common import adapters_to_float32, lora_config, training_arguments
+
+
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
+                  held_out: Dataset | None, device: torch.device, output_dir: str,
+                  callbacks: list[TrainerCallback]) -> RewardTrainer:
+    """trl's trainer on rows of `chosen`, `rejected` and perhaps `prompt`; the model has one label."""
+    trainer = RewardTrainer(
+        model=model,
+        args=RewardConfig(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None),
+                          max_length=recipe.training.max_length),
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        peft_config=lora_config(recipe),
+        callbacks=callbacks,
+    )
+    if recipe.tuning == "qlora":
+        adapters_to_float32(trainer.model)
+    return trainer
+
+
+EXAMPLE = {"chosen": "a", "rejected": "b"}
+"""A row that the trainer takes, for a rehearsal's construction."""
+
+
+def worst_case_batch(recipe: Recipe, trainer: RewardTrainer) -> dict[str, Any]:
+    """The largest micro-batch, as the trainer's collator makes it: both answers of full length."""
+    ids = [1] * recipe.training.max_length
+    rows = [{"chosen_ids": ids, "rejected_ids": ids}] * recipe.training.per_device_train_batch_size
+    batch: dict[str, Any] = trainer.data_collator(rows)
+    return batch

@@ -1,0 +1,1 @@
+"""Rehearsal: the run's own trainer on fake tensors, its memory followed storage by storage."""
