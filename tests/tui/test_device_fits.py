@@ -4,6 +4,7 @@ import pytest
 
 from workbench.engine.catalog.architecture import architecture_from_config
 from workbench.engine.catalog.models import resolve_model
+from workbench.engine.hardware.cards import gpu_named
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import compare_tunings
@@ -71,4 +72,9 @@ def test_lines_keep_to_the_width_and_align_at_the_right(width: int, ascii: bool)
 
 
 def test_without_a_gpu_it_says_what_the_figures_are_for() -> None:
-    assert lines_of([], 36) == ["No GPU: figures for one with bf16."]
+    assert lines_of([], 36) == ["No GPU: figures for one with bf16.", "ctrl+g plans for a card by name."]
+
+
+def test_a_card_that_is_not_here_is_said_to_be_idle_not_free() -> None:
+    text = lines_of([gpu_named("H100-80GB")], 66)
+    assert any("H100-80GB" in line and line.endswith("if idle") for line in text)

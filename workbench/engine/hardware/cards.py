@@ -57,6 +57,8 @@ CARDS: dict[str, int] = {
 }
 
 _MIB = 1024**2
+PLANNED = "planned-"
+"""What the uuid of a card that is not here begins with."""
 
 
 def free_when_idle(total_bytes: int) -> int:
@@ -81,7 +83,7 @@ def gpu_named(name: str, index: int = 0) -> Gpu:
         )
     total = CARDS[matches[0]] * _MIB
     free = free_when_idle(total)
-    return Gpu(index, f"planned-{index}", matches[0], total, free, total - free, None, None, None)
+    return Gpu(index, f"{PLANNED}{index}", matches[0], total, free, total - free, None, None, None)
 
 
 def _beginnings(card: str) -> set[str]:

@@ -13,25 +13,28 @@ from textual.worker import get_current_worker
 
 from workbench.engine.errors import InputError, WorkbenchError
 from workbench.engine.explain.topics import subject_of
+from workbench.engine.hardware.cards import gpu_named
+from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.paths import recipes_dir
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe, save_recipe
 from workbench.engine.runs.launcher import launch
-from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.explain import ExplainScreen
 from workbench.tui.screens.picker import PickerScreen
-from workbench.tui.screens.plan_picks import dataset_picks, model_picks, recipe_picks
+from workbench.tui.screens.plan_picks import THIS_MACHINE, card_picks, dataset_picks, model_picks, recipe_picks
 from workbench.tui.screens.prompt import PromptScreen
+from workbench.tui.screens.rehearsing import RehearsingScreen
 from workbench.tui.widgets.fields import Field
 from workbench.tui.widgets.memory_table import MemoryTable
 from workbench.tui.widgets.plan_facts import PlanFacts
 from workbench.tui.widgets.plan_form import PlanForm
+from workbench.tui.widgets.rehearsal_status import rehearsal_title
 from workbench.tui.widgets.suggestion_list import SuggestionList
 
 
-class PlanScreen(WorkbenchScreen):
+class PlanScreen(RehearsingScreen):
     """The form on the left, what it means on the right, live while typing."""
 
     MODE = "plan"
@@ -41,6 +44,8 @@ class PlanScreen(WorkbenchScreen):
         Binding("ctrl+l", "launch", "Launch", priority=True),
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("ctrl+o", "open", "Open", priority=True),
+        Binding("ctrl+r", "rehearse", "Rehearse", priority=True),
+        Binding("ctrl+g", "pick_card", "GPU to plan for", show=False, priority=True),
         Binding("ctrl+d", "data", "Rows", priority=True),
         Binding("ctrl+t", "apply_suggestion", "Make it fit", show=False, priority=True),
         # A letter goes to the field that is being typed in; the footer then shows f1.
@@ -57,6 +62,8 @@ class PlanScreen(WorkbenchScreen):
         self._base_dir = shown.resolve().parent if recipe else Path.cwd()
         self._recipe: Recipe | None = load_recipe(shown)
         self._plan: Plan | None = None
+        self._card: Gpu | None = None
+        """A GPU that is not here, to plan for instead of those that are."""
         self._launch_wanted = False
 
     def compose_body(self) -> ComposeResult:
@@ -67,8 +74,7 @@ class PlanScreen(WorkbenchScreen):
             form.border_title = self._path.name if self._path else "Recipe: the demo, yours to change"
             yield form
             with VerticalScroll(id="meaning", can_focus=False):
-                with Vertical(classes="panel", id="memory") as memory:
-                    memory.border_title = "Predicted GPU memory"
+                with Vertical(classes="panel", id="memory"):
                     yield MemoryTable()
                 suggestions = SuggestionList()
                 suggestions.border_title = "To make it fit: ctrl+t applies"
@@ -92,6 +98,8 @@ class PlanScreen(WorkbenchScreen):
     @on(PlanForm.Edited)
     def _edited(self, event: PlanForm.Edited) -> None:
         self._recipe = event.recipe
+        if self.is_rehearsing:
+            self.stop_rehearsal()  # what it would find is of settings that are no more
         self._launch_wanted = False
         if event.recipe is None:
             self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(event.problems)})
@@ -103,7 +111,8 @@ class PlanScreen(WorkbenchScreen):
         recipe = self._recipe
         if recipe is None:
             return
-        plan = make_plan(recipe, self._base_dir, self.workbench.gpus, self.workbench.host or host_snapshot())
+        gpus = [self._card] if self._card is not None else self.workbench.gpus
+        plan = make_plan(recipe, self._base_dir, gpus, self.workbench.host or host_snapshot())
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._show, plan)
 
@@ -114,6 +123,7 @@ class PlanScreen(WorkbenchScreen):
         self.query_one(MemoryTable).show(plan)
         self.query_one(SuggestionList).show(plan.suggestions)
         self.query_one(PlanFacts).show(plan)
+        self.show_rehearsals()
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
         self.refresh_bindings()
         if self._launch_wanted:
@@ -140,9 +150,34 @@ class PlanScreen(WorkbenchScreen):
 
         self.app.push_screen(PickerScreen(f"Choose a {spec.picker}", picks), take)
 
+    def action_pick_card(self) -> None:
+        """Plan for a common GPU by name, or for this machine again."""
+        def take(value: str | None) -> None:
+            if value is not None:
+                self._card = None if value == THIS_MACHINE else gpu_named(value)
+                self._replan()
+
+        self.app.push_screen(PickerScreen("Plan for a GPU", card_picks()), take)
+
     def action_leave_field(self) -> None:
-        """Let the number keys work again."""
-        self.set_focus(None)
+        """Stop a rehearsal; else let the number keys work again."""
+        if self.is_rehearsing:
+            self.stop_rehearsal()
+        else:
+            self.set_focus(None)
+
+    def action_rehearse(self) -> None:
+        """Trace the recipe's trainer, with its progress beside the estimate."""
+        if self._recipe is None:
+            self.notify("Mend the marked field first.", severity="warning")
+        elif not self.is_rehearsing:
+            self.start_rehearsal(self._recipe, self._base_dir)
+
+    def show_rehearsals(self) -> None:
+        """Beside the estimate."""
+        status = self.rehearsal_of(self._recipe)
+        self.query_one(PlanFacts).show_rehearsal(status)
+        self.query_one("#memory", Vertical).border_title = rehearsal_title(status)
 
     def action_scroll_meaning(self, by: int) -> None:
         """Show what does not fit below or above on the right, whatever has the focus."""
@@ -182,6 +217,10 @@ class PlanScreen(WorkbenchScreen):
         """Start the run and watch it; while the plan is still being made, as soon as it is."""
         if self._recipe is None:
             self.notify("Mend the marked field first.", severity="warning")
+        elif self._card is not None:
+            # The run takes place here, and keeps the plan for what is here.
+            self._card, self._launch_wanted = None, True
+            self._replan()
         elif self._plan is not None and self._plan.recipe is self._recipe:
             self._launch(self._plan)
         else:

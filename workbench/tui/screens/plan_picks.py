@@ -5,14 +5,23 @@ from pathlib import Path
 from workbench.engine.catalog.models import list_models
 from workbench.engine.data.sources import BUILT_IN
 from workbench.engine.figures import count, gib
+from workbench.engine.hardware.cards import CARDS, gpu_named
 from workbench.engine.paths import recipes_dir
 from workbench.tui.screens.picker import Pick
+
+THIS_MACHINE = "this machine"
 
 
 def model_picks() -> list[Pick]:
     """Every model that can be named, with its size and where it is."""
     words = {"builtin": "built in", "cache": "on this disk", "folder": "on this disk", "catalogue": "from the Hub"}
     return [Pick(model.name, f"{count(model.parameters):>6} {words[model.source]}") for model in list_models()]
+
+
+def card_picks() -> list[Pick]:
+    """This machine, and common GPUs with their memory."""
+    return [Pick(THIS_MACHINE, "the GPUs that are here"),
+            *(Pick(name, gib(gpu_named(name).total_bytes)) for name in CARDS)]
 
 
 def dataset_picks(base_dir: Path) -> list[Pick]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from textual.content import Content
 
+from workbench.engine.hardware.cards import PLANNED
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.memory.comparison import Comparison, Fit
 from workbench.engine.tuning import TUNINGS
@@ -62,7 +63,8 @@ def mark_of(index: int, groups: int, ascii: bool) -> str:
 def device_lines(comparison: Comparison, chosen: str, gpus: Sequence[Gpu], width: int, ascii: bool) -> list[Content]:
     """A heading with the tunings, the chosen one bold; for each group its name, the verdicts, the most that fits."""
     if not gpus:
-        return [Content.styled("No GPU: figures for one with bf16.", _MUTED)]
+        return [Content.styled("No GPU: figures for one with bf16.", _MUTED),
+                Content.styled("ctrl+g plans for a card by name.", _MUTED)]
     groups = group_gpus(gpus)
     shown = groups[:MOST_GROUPS]
     titles = [Content.styled(TUNINGS[column.tuning].title, "bold" if column.tuning == chosen else _MUTED)
@@ -78,7 +80,8 @@ def device_lines(comparison: Comparison, chosen: str, gpus: Sequence[Gpu], width
 def _group_lines(comparison: Comparison, group: GpuGroup, mark: str, width: int, ascii: bool) -> list[Content]:
     many = len(group.gpus)
     times = f"{many}{'x' if ascii else '×'} " if many > 1 else ""
-    free = f"{gib(group.free_bytes)} free" if group.free_bytes is not None else "free memory unknown"
+    when = "if idle" if group.least.uuid.startswith(PLANNED) else "free"
+    free = f"{gib(group.free_bytes)} {when}" if group.free_bytes is not None else "free memory unknown"
     room = width - len(times) - len(free) - 4
     name = group.name if len(group.name) <= room else group.name[: max(room - 1, 1)] + ("~" if ascii else "…")
     head = Content.assemble((mark, "bold $foreground"), f" {times}{name}", (f", {free}", _MUTED))
