@@ -15,6 +15,7 @@ from workbench.engine.memory.estimate import MemoryEstimate
 from workbench.engine.memory.suggestions import Suggestion
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
+from workbench.engine.rehearsal import Rehearsal
 from workbench.tui.screens import plan as plan_module
 from workbench.tui.screens.explain import ExplainScreen
 from workbench.tui.screens.plan import PlanScreen
@@ -177,7 +178,8 @@ def test_a_rehearsal_is_told_in_a_sentence() -> None:
     assert "ctrl+r" in rehearsal_sentence(None, None, False)
     running = RehearsalStatus(recipe, share=0.4, words="tracing 2 layers")
     assert rehearsal_sentence(running, None, True) == "====------ 40% tracing 2 layers (esc cancels)"
-    done = RehearsalStatus(recipe, peak_bytes=10 * GIB, peak_moment="loss", seconds=9)
+    found = Rehearsal(10 * GIB, "loss", 8 * GIB, (2, 4), 9.0, 1000, 10, {})
+    done = RehearsalStatus(recipe, found=found)
     assert rehearsal_sentence(done, None, False) == "10.00 GiB; at the loss; took 9s"
     estimate = MemoryEstimate(1, 1, 1, 11 * GIB, 10 * GIB, 12 * GIB, "optimizer step", {})
     assert rehearsal_sentence(done, estimate, False) == "10.00 GiB; the estimate is +10.0%; at the loss; took 9s"

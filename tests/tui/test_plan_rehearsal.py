@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.tui.test_plan_screen import application, field, settled
+from workbench.engine.errors import RunError
+from workbench.engine.planning import Plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.rehearsal import Rehearsal, RehearsalCancelled
+from workbench.tui.screens import plan as plan_module
 from workbench.tui.screens import rehearsing
 from workbench.tui.screens.plan import PlanScreen
 from workbench.tui.widgets.plan_facts import PlanFacts
@@ -67,6 +71,16 @@ async def test_progress_then_the_peak_beside_the_estimate(monkeypatch: pytest.Mo
         await pilot.press("left")
         await settled(pilot)
         assert "200 MiB" in told(screen)
+        launched: list[dict[str, Any] | None] = []
+
+        def record(recipe: Recipe, plan: Plan, base_dir: Path | None, rehearsal: dict[str, Any] | None) -> None:
+            launched.append(rehearsal)
+            raise RunError("not in this test")
+
+        monkeypatch.setattr(plan_module, "launch", record)
+        await pilot.press("ctrl+l")
+        await settled(pilot)
+        assert launched == [asdict(FOUND)]
 
 
 async def test_escape_cancels_and_so_does_a_change(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Plan: pick model, data and method, see what fits, launch."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -228,8 +229,10 @@ class PlanScreen(RehearsingScreen):
 
     @work(thread=True, exclusive=True, group="launch")
     def _launch(self, plan: Plan) -> None:
+        rehearsal = self.rehearsal_of(plan.recipe)
+        found = asdict(rehearsal.found) if rehearsal is not None and rehearsal.found is not None else None
         try:
-            run = launch(plan.recipe, plan, self._base_dir)
+            run = launch(plan.recipe, plan, self._base_dir, found)
         except WorkbenchError as error:
             text = f"{error.message} {error.hint or ''}".strip()
             self.app.call_from_thread(self.notify, text, severity="error", markup=False)

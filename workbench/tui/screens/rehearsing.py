@@ -64,8 +64,7 @@ class RehearsingScreen(WorkbenchScreen):
         except WorkbenchError as error:
             show(RehearsalStatus(recipe, problem=f"{error.message} {error.hint or ''}".strip()))
         else:
-            show(RehearsalStatus(recipe, peak_bytes=found.peak_bytes, peak_moment=found.peak_moment,
-                                 seconds=found.seconds))
+            show(RehearsalStatus(recipe, found=found))
 
     def _take(self, status: RehearsalStatus) -> None:
         self._rehearsals[status.recipe] = status

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from workbench.engine.figures import duration, gib
 from workbench.engine.memory.estimate import MemoryEstimate
 from workbench.engine.recipe import Recipe
+from workbench.engine.rehearsal import Rehearsal
 from workbench.tui.widgets.lines import ASCII_EMPTY, ASCII_FILLED, EMPTY, FILLED
 
 _BAR = 10
@@ -14,14 +15,12 @@ _SAME = 0.0005
 
 @dataclass(frozen=True, slots=True)
 class RehearsalStatus:
-    """One rehearsal: running while `share` (0 to 1) is known, else done, with a peak in bytes or a `problem`."""
+    """One rehearsal: running while `share` (0 to 1) is known, else done, with what was `found` or a `problem`."""
 
     recipe: Recipe
     share: float | None = None
     words: str = ""
-    peak_bytes: int | None = None
-    peak_moment: str = ""
-    seconds: float = 0.0
+    found: Rehearsal | None = None
     problem: str | None = None
 
 
@@ -31,7 +30,7 @@ def rehearsal_title(status: RehearsalStatus | None) -> str:
         return "Predicted GPU memory"
     if status.share is not None:
         return f"GPU memory: rehearsing, {status.share:.0%}"
-    return f"GPU memory: rehearsed {gib(status.peak_bytes, 2)}" if status.peak_bytes else "GPU memory: not rehearsed"
+    return f"GPU memory: rehearsed {gib(status.found.peak_bytes, 2)}" if status.found else "GPU memory: not rehearsed"
 
 
 def rehearsal_sentence(status: RehearsalStatus | None, estimate: MemoryEstimate | None, ascii: bool) -> str:
@@ -42,12 +41,13 @@ def rehearsal_sentence(status: RehearsalStatus | None, estimate: MemoryEstimate 
         full, empty = (ASCII_FILLED, ASCII_EMPTY) if ascii else (FILLED, EMPTY)
         filled = round(min(max(status.share, 0.0), 1.0) * _BAR)
         return f"{full * filled}{empty * (_BAR - filled)} {status.share:.0%} {status.words} (esc cancels)"
-    if status.peak_bytes is None:
+    found = status.found
+    if found is None:
         return status.problem or "it found nothing"
-    parts = [gib(status.peak_bytes, 2)]
+    parts = [gib(found.peak_bytes, 2)]
     if estimate is not None:
-        off = estimate.peak_bytes / status.peak_bytes - 1
+        off = estimate.peak_bytes / found.peak_bytes - 1
         parts.append("the estimate says the same" if abs(off) < _SAME else f"the estimate is {off:+.1%}")
-    if status.peak_moment and (estimate is None or status.peak_moment != estimate.peak_moment):
-        parts.append(f"at the {status.peak_moment.removeprefix('the ')}")
-    return "; ".join([*parts, f"took {duration(status.seconds)}"])
+    if estimate is None or found.peak_moment != estimate.peak_moment:
+        parts.append(f"at the {found.peak_moment.removeprefix('the ')}")
+    return "; ".join([*parts, f"took {duration(found.seconds)}"])
