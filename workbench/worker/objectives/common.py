@@ -3,8 +3,10 @@
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from workbench.engine.recipe import Recipe
 from workbench.worker.loading import has_bfloat16
@@ -34,6 +36,29 @@ def training_arguments(recipe: Recipe, device: torch.device, output_dir: str, ev
         "report_to": "none",
         "disable_tqdm": True,
     }
+
+
+def trl_trainer(trainer_class: type[Trainer], config_class: type[TrainingArguments], settings: dict[str, Any],
+                recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
+                held_out: Dataset | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
+                **keywords: Any) -> Any:
+    """One of trl's trainers as the recipe says; `settings` and `keywords` are what only this trainer takes.
+
+    Saving, sampling and control are the callbacks' work.
+    """
+    trainer = trainer_class(
+        model=model,
+        args=config_class(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None), **settings),
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        peft_config=lora_config(recipe),
+        **keywords,
+    )
+    if recipe.tuning == "qlora":
+        adapters_to_float32(trainer.model)
+    return trainer
 
 
 def lora_config(recipe: Recipe) -> LoraConfig | None:
