@@ -12,6 +12,9 @@ import pytest
 from workbench.engine.runs.liveness import ProcessIdentity
 from workbench.engine.runs.store import read_json
 
+# Two processes whose OpenMP threads spin while they wait slow each other many times over.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,13 +1,17 @@
 """Plan: the form, the live memory table, launching."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
+from workbench.engine.errors import RunError
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
+from workbench.engine.planning import Plan, make_plan
+from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe
 from workbench.tui.app import Hardware, WorkbenchApp
 from workbench.tui.screens.plan import PlanScreen
@@ -85,6 +89,28 @@ async def test_errors_stand_at_their_field_and_launching_waits() -> None:
         await pilot.press("x")
         screen = await settled(pilot)
         assert field(screen, "dataset.path").has_class("invalid")
+
+
+async def test_launching_waits_for_a_plan_that_is_still_being_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[Plan] = []
+    planning = threading.Event()
+
+    def slowly(*arguments: Any) -> Plan:
+        planning.wait(20)
+        return make_plan(*arguments)
+
+    def record(recipe: Recipe, plan: Plan, base_dir: Path | None) -> None:
+        launched.append(plan)
+        raise RunError("not in this test")
+
+    monkeypatch.setattr("workbench.tui.screens.plan.make_plan", slowly)
+    monkeypatch.setattr("workbench.tui.screens.plan.launch", record)
+    async with application().run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+l")
+        assert not launched
+        planning.set()
+        screen = await settled(pilot)
+        assert [plan.recipe for plan in launched] == [screen._recipe]
 
 
 async def test_tuning_changes_by_arrow_and_hides_what_it_does_not_use() -> None:

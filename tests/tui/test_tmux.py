@@ -56,8 +56,7 @@ def test_training_does_not_notice_that_the_screen_was_killed(terminal: Terminal,
     terminal.type(f"{sys.executable} -m workbench", "Enter")
     terminal.wait_for("Predicted GPU memory")
     terminal.type("C-l")
-    terminal.wait_for(lambda text: "4 Watch" in text and "demo" in text)
-    terminal.wait_for(lambda text: "train/loss" in text and "tokens/s" in text, 120)
+    terminal.wait_for(lambda text: "train/loss" in text and "tokens/s" in text, 180)
     pid = subprocess.run(["pgrep", "-f", f"{sys.executable} -m workbench$"], capture_output=True, text=True).stdout
     for number in pid.split():
         os.kill(int(number), 9)
@@ -70,8 +69,8 @@ def test_training_does_not_notice_that_the_screen_was_killed(terminal: Terminal,
     step = follower.state.step
     terminal = Terminal(tmp_path / "again", (80, 24))
     terminal.type(f"{sys.executable} -m workbench", "Enter")
-    terminal.wait_for(lambda text: "4 Watch" in text and "demo" in text)
-    deadline = time.monotonic() + 90
+    terminal.wait_for("train/loss")
+    deadline = time.monotonic() + 180
     while follower.state.step < step + 6:
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -82,5 +81,5 @@ def test_training_does_not_notice_that_the_screen_was_killed(terminal: Terminal,
     terminal.type("s")
     terminal.wait_for("Let it run")
     terminal.type("y")
-    terminal.wait_for("stopped", 90)
+    terminal.wait_for("stopped", 180)
     terminal.close()

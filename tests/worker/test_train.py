@@ -41,6 +41,11 @@ def tensors(path: Path) -> dict[str, list[float]]:
         return {name: file.get_tensor(name).float().flatten().tolist() for name in file.keys()}  # noqa: SIM118
 
 
+def stored_types(path: Path) -> set[str]:
+    with safe_open(str(path), framework="pt") as file:
+        return {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+
+
 @pytest.mark.parametrize("tuning", ["full", "lora", "qlora"])
 def test_each_tuning_trains(tuning: str, workbench: RunCommand, tmp_path: Path) -> None:
     recipe = tmp_path / "trial.yaml"
@@ -73,6 +78,7 @@ def test_each_tuning_trains(tuning: str, workbench: RunCommand, tmp_path: Path) 
         moved = [any(values) for name, values in pairs.items() if "lora_B" in name]
         assert len(moved) == 28
         assert all(moved)
+        assert stored_types(run.model / "adapter_model.safetensors") == {"F32"}
 
 
 def lora_width() -> int:
@@ -81,6 +87,35 @@ def lora_width() -> int:
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     key_value = config["num_key_value_heads"] * config["head_dim"]
     return 4 * (2 * (hidden + hidden) + 2 * (hidden + key_value) + 3 * (hidden + inner))
+
+
+def test_quantised_layers_pass_gradients_after_they_have_answered() -> None:
+    import torch
+    from peft import get_peft_model
+
+    from workbench.engine.catalog.models import resolve_model
+    from workbench.engine.recipe import QuantizationSettings, Recipe
+    from workbench.worker.loading import keep_quantised_differentiable, load_model
+    from workbench.worker.objectives.common import lora_config
+
+    base = load_model(resolve_model("tiny-base"), dtype=torch.float32, device=torch.device("cpu"),
+                      quantization=QuantizationSettings())
+    keep_quantised_differentiable(base)
+    model = get_peft_model(base, lora_config(Recipe.model_validate({"model": "tiny-base", "dataset": "glossary"})))
+    ids = torch.arange(8).unsqueeze(0)
+
+    def gradients() -> dict[str, torch.Tensor]:
+        model.train()
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if "lora_B" in name}
+
+    before = gradients()
+    model.eval()
+    with torch.inference_mode():
+        model(input_ids=ids)
+    for name, gradient in gradients().items():
+        assert torch.equal(gradient, before[name]), name
 
 
 def test_a_diverging_run_fails_with_nan_and_never_shows_zero(workbench: RunCommand, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 
 
 def main(arguments: list[str]) -> int:
@@ -9,6 +10,8 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # What the libraries will drop one day is ours to mend, and would fill the log that the user reads.
+    warnings.simplefilter("ignore", FutureWarning)
     match arguments:
         case ["train", run_id]:
             from workbench.worker.train import main as train

@@ -66,6 +66,28 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
     return loaded
 
 
+def keep_quantised_differentiable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes' 4-bit layers trainable through after they answered in evaluation mode.
+
+    On a CPU with AVX512-BF16 the first answer repacks their weights for inference (bitsandbytes 0.50,
+    Linear4bit.forward), for good: no gradient passes them any more, and training goes on without a word.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
+def adapters_in_float32(model: PreTrainedModel) -> None:
+    """Hold trainable weights in float32: trl (1.16) makes the adapters of a quantised base bfloat16.
+
+    AdamW's second moment, kept in the weight's type, loses 0.1 % a step: less than bfloat16 can tell apart, so it
+    would never fall again and the steps would stay as small as the largest gradient made them.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 def bitsandbytes_config(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
     """transformers' configuration of a quantised base that computes in `dtype`."""
     if quantization.bits == 8:

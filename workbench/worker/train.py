@@ -41,21 +41,21 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     from transformers import PrinterCallback
 
     from workbench.engine.catalog.models import resolve_model
+    from workbench.worker import loading
     from workbench.worker.callbacks.control import ControlCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
     from workbench.worker.callbacks.samples import SamplesCallback
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
     from workbench.worker.data.conversations import load_conversations
-    from workbench.worker.loading import load_model, load_tokenizer, pick_device, pick_dtype
     from workbench.worker.objectives import objective_module
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     recipe = load_recipe(run.recipe)
     source = resolve_model(recipe.model)
-    device = pick_device(recipe.hardware.use_cpu)
-    dtype = pick_dtype(recipe.training.dtype, device)
-    tokenizer, own_template = load_tokenizer(source)
+    device = loading.pick_device(recipe.hardware.use_cpu)
+    dtype = loading.pick_dtype(recipe.training.dtype, device)
+    tokenizer, own_template = loading.load_tokenizer(source)
     if not own_template:
         reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
     stopwatch = Stopwatch()
@@ -68,14 +68,17 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     train, held_out = load_conversations(recipe.dataset, Path(run.path), recipe.training.seed)
     control.check_before_training()
     reporter.phase(f"loading {source.name}")
-    model = load_model(source, dtype=dtype, device=device, attn_implementation=recipe.training.attn_implementation,
-                       quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+    model = loading.load_model(source, dtype=dtype, device=device,
+                               attn_implementation=recipe.training.attn_implementation,
+                               quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+    if recipe.tuning == "qlora":
+        loading.keep_quantised_differentiable(model)
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
         recipe, model, tokenizer, train, held_out, device, str(run.path),
-                            [control, MetricsCallback(reporter, stopwatch), samples, checkpoints])
+        [control, MetricsCallback(reporter, stopwatch), samples, checkpoints])
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = trainer

@@ -50,7 +50,7 @@ def step_line(follower: RunFollower, index: int) -> str:
     speed = state.metrics.get("perf/tokens_per_second")
     if speed and index < len(speed):
         parts.append(f"{count(speed.values[index])} tok/s")
-    if total > step and index > 0:
+    if total > step and index > 0 and not follower.ended:
         rate = (loss.elapsed[index] - loss.elapsed[0]) / (step - loss.steps[0])
         parts.append(f"eta {duration(rate * (total - step))}")
     return "  ".join(parts)

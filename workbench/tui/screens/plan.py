@@ -49,6 +49,7 @@ class PlanScreen(WorkbenchScreen):
         self._base_dir = shown.resolve().parent if recipe else Path.cwd()
         self._recipe: Recipe | None = load_recipe(shown)
         self._plan: Plan | None = None
+        self._launch_wanted = False
 
     def compose_body(self) -> ComposeResult:
         """Form, memory, facts."""
@@ -77,6 +78,7 @@ class PlanScreen(WorkbenchScreen):
     @on(PlanForm.Edited)
     def _edited(self, event: PlanForm.Edited) -> None:
         self._recipe = event.recipe
+        self._launch_wanted = False
         if event.recipe is None:
             self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(event.problems)})
         else:
@@ -97,6 +99,9 @@ class PlanScreen(WorkbenchScreen):
         self.query_one(MemoryTable).plan = plan
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
         self.query_one("#facts-text", Static).update(_facts(plan))
+        if self._launch_wanted:
+            self._launch_wanted = False
+            self._launch(plan)
 
     def on_descendant_focus(self, event: DescendantFocus) -> None:
         """Say what the focused field means."""
@@ -120,11 +125,13 @@ class PlanScreen(WorkbenchScreen):
         self.set_focus(None)
 
     def action_launch(self) -> None:
-        """Start the run and watch it."""
+        """Start the run and watch it; while the plan is still being made, as soon as it is."""
         if self._recipe is None:
             self.notify("Mend the marked field first.", severity="warning")
         elif self._plan is not None and self._plan.recipe is self._recipe:
             self._launch(self._plan)
+        else:
+            self._launch_wanted = True
 
     @work(thread=True, exclusive=True, group="launch")
     def _launch(self, plan: Plan) -> None:

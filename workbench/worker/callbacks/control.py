@@ -35,7 +35,8 @@ class ControlCallback(TrainerCallback):
         """Obey what came in during the step."""
         self._obey()
         if self.stopping:
-            control.should_training_stop = True
+            # Logged too: the last step is rarely one of every `logging_steps`.
+            control.should_training_stop = control.should_log = True
         return control
 
     def _obey(self) -> None:

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.loading import has_bfloat16
+from workbench.worker.loading import adapters_in_float32, has_bfloat16
 
 _SAME_NAMES = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
                "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
@@ -57,7 +57,7 @@ def trl_trainer(trainer_class: type[Trainer], config_class: type[TrainingArgumen
         **keywords,
     )
     if recipe.tuning == "qlora":
-        adapters_to_float32(trainer.model)
+        adapters_in_float32(trainer.model)
     return trainer
 
 
@@ -70,13 +70,3 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
     task = "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM"
     return LoraConfig(r=lora.lora_r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout,
                       target_modules=targets, use_rslora=lora.use_rslora, task_type=task)
-
-
-def adapters_to_float32(model: PreTrainedModel) -> None:
-    """Train in fp32 what trl made bf16: the adapters of quantised bases.
-
-    In bf16, AdamW's second moment cannot decay (0.999 rounds to 1), so an adapter hardly learns.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype == torch.bfloat16:
-            parameter.data = parameter.data.to(torch.float32)
