@@ -84,6 +84,17 @@ def _keep_quantised_differentiable(model: PreTrainedModel) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
+def adapters_in_float32(model: PreTrainedModel) -> None:
+    """Hold trainable weights in float32: trl (1.16) makes the adapters of a quantised base bfloat16.
+
+    AdamW's second moment, kept in the weight's type, loses 0.1 % a step: less than bfloat16 can tell apart, so it
+    would never fall again and the steps would stay as small as the largest gradient made them.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
 def bitsandbytes_config(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
     """transformers' configuration of a quantised base that computes in `dtype`."""
     if quantization.bits == 8:

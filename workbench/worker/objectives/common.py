@@ -3,11 +3,13 @@
 from typing import Any
 
 import torch
+from datasets import Dataset
 from peft import LoraConfig
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.loading import has_bfloat16
+from workbench.worker.loading import adapters_in_float32, has_bfloat16
 
 _SAME_NAMES = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
                "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
@@ -36,6 +38,29 @@ def training_arguments(recipe: Recipe, device: torch.device, output_dir: str, ev
     }
 
 
+def trl_trainer(trainer_class: type[Trainer], config_class: type[TrainingArguments], settings: dict[str, Any],
+                recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
+                held_out: Dataset | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
+                **keywords: Any) -> Any:
+    """One of trl's trainers as the recipe says; `settings` and `keywords` are what only this trainer takes.
+
+    Saving, sampling and control are the callbacks' work.
+    """
+    trainer = trainer_class(
+        model=model,
+        args=config_class(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None), **settings),
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+        peft_config=lora_config(recipe),
+        **keywords,
+    )
+    if recipe.tuning == "qlora":
+        adapters_in_float32(trainer.model)
+    return trainer
+
+
 def lora_config(recipe: Recipe) -> LoraConfig | None:
     """peft's configuration of the adapters; None when every weight is trained."""
     if recipe.tuning == "full":
@@ -45,13 +70,3 @@ def lora_config(recipe: Recipe) -> LoraConfig | None:
     task = "SEQ_CLS" if recipe.objective == "reward" else "CAUSAL_LM"
     return LoraConfig(r=lora.lora_r, lora_alpha=lora.lora_alpha, lora_dropout=lora.lora_dropout,
                       target_modules=targets, use_rslora=lora.use_rslora, task_type=task)
-
-
-def adapters_to_float32(model: PreTrainedModel) -> None:
-    """Train in fp32 what trl made bf16: the adapters of quantised bases.
-
-    In bf16, AdamW's second moment cannot decay (0.999 rounds to 1), so an adapter hardly learns.
-    """
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.dtype == torch.bfloat16:
-            parameter.data = parameter.data.to(torch.float32)

@@ -9,7 +9,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import adapters_to_float32, lora_config, training_arguments
+from workbench.worker.objectives.common import trl_trainer
 
 NEEDS_REFERENCE = True
 """When every weight is trained, a frozen copy of the model stays beside it; adapters are switched off instead."""
@@ -19,19 +19,9 @@ def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedT
                   held_out: Dataset | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
                   reference: PreTrainedModel | None = None) -> KTOTrainer:
     """trl's trainer on rows of `prompt`, `completion`, `label`. Without `reference` trl loads the model once more."""
-    trainer = KTOTrainer(
-        model=model,
-        ref_model=reference,
-        args=KTOConfig(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None),
-                       max_length=recipe.training.max_length),
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        peft_config=lora_config(recipe),
-        callbacks=callbacks,
-    )
-    if recipe.tuning == "qlora":
-        adapters_to_float32(trainer.model)
+    settings = {"max_length": recipe.training.max_length}
+    trainer: KTOTrainer = trl_trainer(KTOTrainer, KTOConfig, settings, recipe, model, tokenizer, train, held_out,
+                                      device, output_dir, callbacks, ref_model=reference)
     return trainer
 
 

@@ -15,7 +15,8 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl.trainer.utils import add_fused_lm_head, pad
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import adapters_to_float32, lora_config, training_arguments
+from workbench.worker.loading import adapters_in_float32
+from workbench.worker.objectives.common import lora_config, training_arguments
 
 ORPO_ALPHA = 0.1
 """lambda: the weight of the odds ratio (the paper's, and trl's default `beta`)."""
@@ -91,7 +92,7 @@ def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedT
     add_fused_lm_head(model)
     if (adapters := lora_config(recipe)) is not None:
         model = get_peft_model(model, adapters)
-        adapters_to_float32(model)
+        adapters_in_float32(model)
         if recipe.training.gradient_checkpointing:
             # Checkpointing passes no gradient through blocks whose input asks for none.
             model.enable_input_require_grads()

@@ -9,25 +9,16 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import adapters_to_float32, lora_config, training_arguments
+from workbench.worker.objectives.common import trl_trainer
 
 
 def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
                   held_out: Dataset | None, device: torch.device, output_dir: str,
                   callbacks: list[TrainerCallback]) -> RewardTrainer:
     """trl's trainer on rows of `chosen`, `rejected` and perhaps `prompt`; the model has one label."""
-    trainer = RewardTrainer(
-        model=model,
-        args=RewardConfig(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None),
-                          max_length=recipe.training.max_length),
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        peft_config=lora_config(recipe),
-        callbacks=callbacks,
-    )
-    if recipe.tuning == "qlora":
-        adapters_to_float32(trainer.model)
+    settings = {"max_length": recipe.training.max_length}
+    trainer: RewardTrainer = trl_trainer(RewardTrainer, RewardConfig, settings, recipe, model, tokenizer, train,
+                                         held_out, device, output_dir, callbacks)
     return trainer
 
 

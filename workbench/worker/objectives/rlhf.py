@@ -11,26 +11,16 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import adapters_to_float32, lora_config, training_arguments
+from workbench.worker.objectives.common import trl_trainer
 
 
 def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
                   held_out: Dataset | None, device: torch.device, output_dir: str,
                   callbacks: list[TrainerCallback]) -> GRPOTrainer:
     """trl's trainer on rows of `prompt`; prompt and answer together have at most `max_length` tokens."""
-    trainer = GRPOTrainer(
-        model=model,
-        reward_funcs=_answer_length,
-        args=GRPOConfig(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None),
-                        max_completion_length=answer_length(recipe), num_generations=generations(recipe)),
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        peft_config=lora_config(recipe),
-        callbacks=callbacks,
-    )
-    if recipe.tuning == "qlora":
-        adapters_to_float32(trainer.model)
+    settings = {"max_completion_length": answer_length(recipe), "num_generations": generations(recipe)}
+    trainer: GRPOTrainer = trl_trainer(GRPOTrainer, GRPOConfig, settings, recipe, model, tokenizer, train, held_out,
+                                      device, output_dir, callbacks, reward_funcs=_answer_length)
     return trainer
 
 

@@ -9,7 +9,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import adapters_to_float32, lora_config, training_arguments
+from workbench.worker.objectives.common import trl_trainer
 
 
 def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
@@ -17,19 +17,10 @@ def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedT
                   callbacks: list[TrainerCallback]) -> SFTTrainer:
     """trl's trainer, set up as the recipe says. Saving, sampling and control are the callbacks' work."""
     training = recipe.training
-    trainer = SFTTrainer(
-        model=model,
-        args=SFTConfig(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None),
-                       max_length=training.max_length, packing=training.packing,
-                       assistant_only_loss=training.assistant_only_loss and "messages" in train.column_names),
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        peft_config=lora_config(recipe),
-        callbacks=callbacks,
-    )
-    if recipe.tuning == "qlora":
-        adapters_to_float32(trainer.model)
+    settings = {"max_length": training.max_length, "packing": training.packing,
+                "assistant_only_loss": training.assistant_only_loss and "messages" in train.column_names}
+    trainer: SFTTrainer = trl_trainer(SFTTrainer, SFTConfig, settings, recipe, model, tokenizer, train, held_out,
+                                      device, output_dir, callbacks)
     return trainer
 
 

@@ -29,6 +29,14 @@ def _flash_functions(*arguments: Any, **keywords: Any) -> tuple[Any, ...]:
     return flash_attention, flash_attention_unpadded, None, utilities._pad_input, utilities._unpad_input
 
 
+_is_autocast_enabled = torch.is_autocast_enabled
+
+
+def _autocasts(device_type: str = "cpu") -> bool:
+    """Without an argument PEFT asks about the GPU, for which the CPU stands here."""
+    return _is_autocast_enabled(device_type)
+
+
 MASKING, FLASH = "transformers.masking_utils", "transformers.modeling_flash_attention_utils"
 PATCHES = (
     # trl scores only labelled positions where Triton runs; its kernels work in place, their CPU stand-ins do not.
@@ -38,6 +46,7 @@ PATCHES = (
     ("trl.kernels.chunked_logprob", "_backward_tile", lambda *arguments, **keywords: None),
     # The package flash-attn runs, and installs, on GPUs only.
     (FLASH, "_lazy_imports", _flash_functions),
+    ("torch", "is_autocast_enabled", _autocasts),
     ("bitsandbytes.optim.optimizer:Optimizer8bit", "get_state_buffer", _state_buffer),
 )
 """(where, name, what stands for it on a GPU)."""

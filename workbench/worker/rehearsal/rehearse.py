@@ -47,6 +47,7 @@ def _segments(recipe: Recipe, config: PreTrainedConfig, blocks: Blocks | None,
               progress: Progress) -> tuple[list[Segment], int, list[int]]:
     """The whole model's segments, its trainable parameters, and the depths that were traced."""
     depth = config.get_text_config().num_hidden_layers
+    share = 0.5
     if blocks is not None:
         shallow = [min(count, SHALLOW) for count in blocks.counts]
         cuts = {None: shallow} | {group: [*shallow[:group], min(DEEP, count), *shallow[group + 1:]]
@@ -63,8 +64,8 @@ def _segments(recipe: Recipe, config: PreTrainedConfig, blocks: Blocks | None,
                 return (extrapolation.segments(), extrapolation.trainable_parameters(),
                         sorted({len(found.groups) for found in traces.values()}))
             except UnevenError:
-                progress("the layers are not alike: training on all of them", 0.6)
-    progress(f"training on all {depth} layers", 0.6)
+                share = 0.9
+    progress(f"training on all {depth} layers", share)
     traced = trace(recipe, config)
     return traced.segments, traced.trainable_parameters, [depth]
 
