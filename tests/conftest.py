@@ -12,8 +12,8 @@ import pytest
 from workbench.engine.runs.liveness import ProcessIdentity
 from workbench.engine.runs.store import read_json
 
-# Two processes whose OpenMP threads spin while they wait slow each other many times over.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# As in the worker: OpenMP threads that spin while they wait take the cores from everything else.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 ROOT = Path(__file__).resolve().parent.parent
 
