@@ -189,11 +189,10 @@ def _load(recipe: Recipe, device: torch.device) -> PreTrainedModel:
             llm_int8_skip_modules=["score"])}
         model = AutoModelForSequenceClassification.from_pretrained(
             str(source.path), num_labels=1, dtype=dtype, device_map={"": device}, **options)
-    else:
-        model = load_model(source, dtype=dtype, device=device, quantization=quantization,
-                           attn_implementation=recipe.training.attn_implementation)
-    keep_quantised_differentiable(model)
-    return model
+        keep_quantised_differentiable(model)
+        return model
+    return load_model(source, dtype=dtype, device=device, quantization=quantization,
+                      attn_implementation=recipe.training.attn_implementation)
 
 
 def _peaks(phases: dict[str, dict[str, int]], rows: int, tokens: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from workbench.engine.planning import memory_case
 from workbench.engine.recipe import Recipe
 from workbench.worker.callbacks.stopwatch import Stopwatch
 from workbench.worker.data.conversations import load_conversations
-from workbench.worker.loading import adapters_in_float32, keep_quantised_differentiable, load_model, load_tokenizer
+from workbench.worker.loading import load_model, load_tokenizer
 from workbench.worker.objectives.sft import build_trainer
 from workbench.worker.probe import EVALUATION, GENERATION, STEP, TRAINING, Probe, ProbeCallback, estimate_for
 from workbench.worker.undisturbed import still_optimizer, undisturbed
@@ -65,10 +65,7 @@ def trainer_of(chosen: Recipe, tmp_path: Path, callbacks: list[TrainerCallback])
     train, held_out = load_conversations(chosen.dataset, None, 1)
     model = load_model(source, dtype=torch.float32, device=CPU,
                        quantization=chosen.quantization if chosen.tuning == "qlora" else None)
-    keep_quantised_differentiable(model)
-    trainer = build_trainer(chosen, model, tokenizer, train, held_out, CPU, str(tmp_path), callbacks)
-    adapters_in_float32(trainer.model)
-    return trainer, tokenizer
+    return build_trainer(chosen, model, tokenizer, train, held_out, CPU, str(tmp_path), callbacks), tokenizer
 
 
 def train(chosen: Recipe, tmp_path: Path, probing: bool) -> tuple[Recorder, dict[str, torch.Tensor]]:

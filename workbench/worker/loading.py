@@ -69,11 +69,11 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
                          "Its safetensors files are incomplete: download or save the model again.")
     loaded: PreTrainedModel = model
     if quantization is not None:
-        _keep_quantised_differentiable(loaded)
+        keep_quantised_differentiable(loaded)
     return loaded
 
 
-def _keep_quantised_differentiable(model: PreTrainedModel) -> None:
+def keep_quantised_differentiable(model: PreTrainedModel) -> None:
     """Keep bitsandbytes' 4-bit layers trainable through after they answered in evaluation mode.
 
     On a CPU with AVX512-BF16 the first answer repacks their weights for inference (bitsandbytes 0.50,
