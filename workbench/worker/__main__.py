@@ -1,5 +1,6 @@
 """The worker's entry: `python -m workbench.worker train RUN-ID`; `serve` and `rehearse` for the screen."""
 
+import logging
 import os
 import sys
 import warnings
@@ -15,6 +16,8 @@ def main(arguments: list[str]) -> int:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # What the libraries will drop one day is ours to mend, and would fill the log that the user reads.
     warnings.simplefilter("ignore", FutureWarning)
+    # bitsandbytes asks for a package that fetches compiled code from the Hub, at every import on a CPU.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     match arguments:
         case ["train", run_id]:
             from workbench.worker.train import main as train
