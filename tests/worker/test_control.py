@@ -10,12 +10,15 @@ from workbench.worker.reporter import Reporter
 pytestmark = pytest.mark.slow
 
 
-def test_the_step_at_which_a_run_is_stopped_is_logged() -> None:
+def test_the_last_step_is_logged_whether_it_is_planned_or_asked_for() -> None:
     run = create_run_directory("obedient")
     callback = ControlCallback(Reporter(run), sample=lambda: None, save=lambda: None)
-    arguments, state = TrainingArguments(output_dir=str(run.path), use_cpu=True), TrainerState()
+    arguments, state = TrainingArguments(output_dir=str(run.path), use_cpu=True), TrainerState(max_steps=3, global_step=2)
     going = callback.on_step_end(arguments, state, TrainerControl())
     assert (going.should_training_stop, going.should_log) == (False, False)
     callback.request_stop()
     stopping = callback.on_step_end(arguments, state, TrainerControl())
     assert (stopping.should_training_stop, stopping.should_log) == (True, True)
+    callback.stopping, state.global_step = False, 3
+    ended = callback.on_step_end(arguments, state, TrainerControl())
+    assert (ended.should_training_stop, ended.should_log) == (False, True)

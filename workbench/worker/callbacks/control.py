@@ -35,8 +35,9 @@ class ControlCallback(TrainerCallback):
         """Obey what came in during the step."""
         self._obey()
         if self.stopping:
-            # Logged too: the last step is rarely one of every `logging_steps`.
-            control.should_training_stop = control.should_log = True
+            control.should_training_stop = True
+        # The last step is logged too: it is rarely one of every `logging_steps`.
+        control.should_log |= self.stopping or state.global_step >= state.max_steps
         return control
 
     def _obey(self) -> None:
