@@ -13,7 +13,8 @@ pytestmark = pytest.mark.slow
 def test_the_last_step_is_logged_whether_it_is_planned_or_asked_for() -> None:
     run = create_run_directory("obedient")
     callback = ControlCallback(Reporter(run), sample=lambda: None, save=lambda: None)
-    arguments, state = TrainingArguments(output_dir=str(run.path), use_cpu=True), TrainerState(max_steps=3, global_step=2)
+    arguments = TrainingArguments(output_dir=str(run.path), use_cpu=True)
+    state = TrainerState(max_steps=3, global_step=2)
     going = callback.on_step_end(arguments, state, TrainerControl())
     assert (going.should_training_stop, going.should_log) == (False, False)
     callback.request_stop()
