@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
+
+import orjson
 
 from workbench.engine.catalog.attention import AttentionShape, norm_weights, read_latent
 from workbench.engine.catalog.counted import gemma3n_blocks, gemma3n_outer, qwen3_next_blocks
@@ -19,9 +21,9 @@ ALL_LINEAR = "all-linear"
 """PEFT's name for "every linear layer but the output head"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture:
-    """A decoder-only language model, as far as counting its bytes needs it.
+    """A decoder-only language model, as far as counting its bytes needs it. Equal to itself alone: a quick key.
 
     `outer` are linear layers outside blocks, the head not among them; `position_parameters` and the like hold numbers.
     """
@@ -160,8 +162,15 @@ def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
 
     Of a config with a `text_config` the text decoder is read, where transformers' AutoModelForCausalLM builds that
     alone (Llama 4); where it builds the vision tower too (Gemma 3), the config is refused.
+
+    The same config gives the same object, so that what was worked out for it serves the next keystroke too.
     """
-    config, family = _family_of(config)
+    return _read(orjson.dumps(config, option=orjson.OPT_SORT_KEYS))
+
+
+@lru_cache(maxsize=64)
+def _read(document: bytes) -> Architecture:
+    config, family = _family_of(orjson.loads(document))
     read = ConfigReader(config, family.model_type)
     family = adapted(family, read)
     for field in ("hidden_size", "num_hidden_layers"):
