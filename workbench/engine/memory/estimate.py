@@ -42,6 +42,11 @@ class MemoryEstimate:
     components: dict[str, int]
 
 
+def _added(moment: "_Moment") -> float:
+    """Bytes that a moment adds to what is always there."""
+    return sum(moment[1:])
+
+
 class _Moment(NamedTuple):
     """One candidate for the peak: bytes on top of weights, optimizer states and lasting workspaces, by component."""
 
@@ -51,10 +56,6 @@ class _Moment(NamedTuple):
     activations: float = 0
     logits: float = 0
     workspace: float = 0
-
-    @property
-    def total(self) -> float:
-        return self.gradients + self.optimizer + self.activations + self.logits + self.workspace
 
 
 def estimate_memory(architecture: Architecture, case: MemoryCase) -> MemoryEstimate:
@@ -131,21 +132,20 @@ class Estimator:
     def high_bytes(self, batch: int, length: int) -> float:
         """The upper end of the band, without the rest."""
         peak = self._peak(batch, length)
-        total = self.weights + self.states + self.workspace + peak.total
+        total = self.weights + self.states + self.workspace + _added(peak)
         return total + self._half_band(peak, total)
 
     def _half_band(self, peak: _Moment, total: float) -> float:
-        fresh = peak.total - (self.gradients if self.accumulates else 0)
+        fresh = _added(peak) - (self.gradients if self.accumulates else 0)
         return _BAND_OF_MOMENT * max(fresh, 0) + _BAND_OF_PEAK * total
 
     def _peak(self, batch: int, length: int) -> _Moment:
         moments = self._moments(batch, length)
         if self.case.objective == "rlhf":
-            case = replace(self.case, per_device_train_batch_size=batch, max_length=length)
-            cache, work = generation_bytes(self.architecture, case, self.precision)
+            cache, work = generation_bytes(self.architecture, self.case, self.precision, batch, length)
             # Written at the start of an optimizer step: there are no gradients yet.
             moments.append(_Moment("the writing of completions", activations=cache, workspace=work))
-        return max(moments, key=lambda moment: moment.total)
+        return max(moments, key=_added)
 
     def _moments(self, batch: int, length: int) -> list[_Moment]:
         """The candidates for the peak. Without accumulation each backward adds its gradients as it goes."""

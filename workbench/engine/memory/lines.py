@@ -4,13 +4,12 @@ Scores and masks have a number per key, so every point of a block's run is a lin
 give all lines of a set-up, and batch and length may then vary for the price of a few products.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from workbench.engine.catalog.operations import Block
-from workbench.engine.memory.activations import block_activations, final_norm, norm_saved
+from workbench.engine.memory.activations import BlockActivations, block_activations, final_norm, norm_saved
 from workbench.engine.memory.kernels import recompute_change
 from workbench.engine.memory.litgpt import litgpt_block
 from workbench.engine.memory.setting import Setting
@@ -79,16 +78,17 @@ class ModelLines:
 
     def _block(self, block: Block) -> _BlockLines:
         setting = self.setting
-        short = long = block_activations(setting, block)
+        short = block_activations(setting, block)
         if self.depends_on_keys:
             long = block_activations(replace(setting, keys=setting.keys + _FURTHER_KEYS), block)
-        saved = _line(short.saved, long.saved)
-        backward = ((_line(a - short.saved, b - long.saved), pending)
-                    for (a, pending), (b, _) in zip(short.levels, long.levels, strict=True))
+            saved, backward = _line(short.saved, long.saved), _highest(short, long)
+        else:
+            peak, pending = max(short.levels, key=_bytes)
+            saved, backward = Line(short.saved, 0), ((Line(peak - short.saved, 0), pending),)
         if setting.case.kernels == "litgpt":
             saved = Line(litgpt_block(setting, block), 0)
         inner = max(linear.in_features for linear in block.linears)
-        return _BlockLines(block.count, saved, _highest(backward), short.fixed, inner)
+        return _BlockLines(block.count, saved, backward, short.fixed, inner)
 
     def at(self, keys: int) -> Activations:
         """Bytes per token for a number of keys of at least 1."""
@@ -96,7 +96,7 @@ class ModelLines:
         architecture, precision = setting.architecture, setting.precision
         stream = precision.stream * architecture.hidden_size
         saved = [block.saved.at(keys) for block in blocks]
-        peaks = [max(((line.at(keys), pending) for line, pending in block.backward), key=_bytes) for block in blocks]
+        peaks = [max([(line.at(keys), pending) for line, pending in block.backward], key=_bytes) for block in blocks]
         whole, pending = max((kept + peak, pending) for kept, (peak, pending) in zip(saved, peaks, strict=True))
         last = [min(stream + precision.compute * block.inner, peak)
                 for block, (peak, _) in zip(blocks, peaks, strict=True)]
@@ -132,10 +132,14 @@ def _line(short: float, long: float) -> Line:
     return Line(short, (long - short) / _FURTHER_KEYS)
 
 
-def _highest(levels: Iterable[tuple[Line, int]]) -> tuple[tuple[Line, int], ...]:
-    """Those that are above all others for some number of keys."""
+def _highest(short: BlockActivations, long: BlockActivations) -> tuple[tuple[Line, int], ...]:
+    """What the backward adds at those points that are above all others for some number of keys."""
+    further = [level for level, _ in long.levels]
+    points = sorted(zip(short.levels, further, strict=True), key=lambda point: (-point[0][0], -point[1]))
     found: list[tuple[Line, int]] = []
-    for level in sorted(levels, key=lambda level: level[0], reverse=True):
-        if not found or level[0].per_key > found[-1][0].per_key:
-            found.append(level)
+    steepest = float("-inf")
+    for (low, pending), high in points:
+        if high - low > steepest:
+            steepest = high - low
+            found.append((_line(low - short.saved, high - long.saved), pending))
     return tuple(found)
