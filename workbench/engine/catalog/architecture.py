@@ -13,6 +13,7 @@ from workbench.engine.catalog.decoder import BlockShape, build_block, read_exper
 from workbench.engine.catalog.families import FAMILIES, Family
 from workbench.engine.catalog.layers import LinearLayer
 from workbench.engine.catalog.operations import Block
+from workbench.engine.catalog.published import names_family, present_form
 from workbench.engine.catalog.reader import REHEARSAL_HINT, ConfigReader
 from workbench.engine.catalog.variants import adapted
 from workbench.engine.errors import InputError
@@ -170,7 +171,7 @@ def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
 
 @lru_cache(maxsize=64)
 def _read(document: bytes) -> Architecture:
-    config, family = _family_of(orjson.loads(document))
+    config, family = _family_of(present_form(orjson.loads(document)))
     read = ConfigReader(config, family.model_type)
     family = adapted(family, read)
     for field in ("hidden_size", "num_hidden_layers"):
@@ -230,7 +231,7 @@ def _family_of(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Family]:
             return {**inherited, **text}, FAMILIES[str(text["model_type"])]
         raise InputError(f"{shown} has towers beside its text decoder, which are not described.", hint=REHEARSAL_HINT)
     by_type = FAMILIES.get(model_type) if isinstance(model_type, str) else None
-    if by_type is not None and (not names or by_type.model_class in names):
+    if by_type is not None and (not names or any(names_family(name, by_type.model_class) for name in names)):
         return config, by_type
     for family in FAMILIES.values():
         if family.model_class in names:
