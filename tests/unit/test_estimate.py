@@ -221,3 +221,12 @@ def test_only_qlora_quantises() -> None:
     assert case_for(eight_bit, "qlora") == eight_bit
     assert case_for(eight_bit, "lora") == MemoryCase(tuning="lora")
     assert case_for(MemoryCase(), "qlora").quantization == "nf4-double"
+
+
+def test_capped_logits_keep_their_tanh() -> None:
+    config = resolve_model("google/gemma-2-2b").config
+    case = MemoryCase(loss_kernel="full_logits", per_device_train_batch_size=4, max_length=2048)
+    capped = estimate_memory(architecture_from_config(config), case)
+    plain = estimate_memory(architecture_from_config({**config, "final_logit_softcapping": None}), case)
+    assert capped.peak_moment == plain.peak_moment == "the loss"
+    assert capped.components["logits"] - plain.components["logits"] == 2 * 4 * 2048 * config["vocab_size"]

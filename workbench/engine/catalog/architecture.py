@@ -40,6 +40,8 @@ class Architecture:
     qk_norm: bool
     blocks: tuple[Block, ...]
     head_bias: bool = False
+    caps_logits: bool = False
+    """The head's logits go through a tanh (Gemma 2)."""
     embedding_width: int = 0
     """Width of the token embedding where it is narrower than the stream; 0: as wide."""
     position_parameters: int = 0
@@ -200,6 +202,7 @@ def _read(document: bytes) -> Architecture:
         qk_norm=attention.qk_norm,
         blocks=_blocks(read, family, hidden, attention, activation),
         head_bias=_bias(read, family.head_bias),
+        caps_logits=read.value("final_logit_softcapping") is not None,
         embedding_width=embedding if narrow else 0,
         position_parameters=positions * hidden,
         per_layer_embedding_parameters=per_layer,
