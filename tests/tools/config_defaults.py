@@ -18,9 +18,10 @@ _IRRELEVANT = re.compile(
     r"label2id|problem_type|.*_token_id|initializer.*|init_.*|.*_eps|.*epsilon|rope_.*|use_cache|pretraining_tp|summary_.*|"
     r"max_position_embeddings_.*|.*_coef|.*jitter.*|.*logit.*|_.*|.*std.*|scale_attn.*|sliding_window.*|attention_chunk_size"
 )
-_KEPT = frozenset(
-    {"attn_logit_softcapping", "qk_layernorm", "layer_norm_elementwise_affine", "max_position_embeddings"}
-)
+_KEPT = frozenset({
+    "attn_logit_softcapping", "final_logit_softcapping", "qk_layernorm", "layer_norm_elementwise_affine",
+    "max_position_embeddings",
+})  # fmt: skip
 
 
 # What __post_init__ still reads of older files.

@@ -171,7 +171,7 @@ def test_a_composite_config_is_read_as_its_text_decoder_where_that_is_loaded_alo
         (small_config("llama", intermediate_size=10**12), "intermediate_size"),
         (small_config("llama", head_dim=None, hidden_size=50), "does not divide"),
         (small_config("llama", tie_word_embeddings="yes"), "tie_word_embeddings"),
-        (small_config("mixtral", num_experts_per_tok=9), "only 4 experts"),
+        (small_config("mixtral", num_experts_per_tok=9), "num_experts_per_tok = 9 of only"),
         (small_config("glm4_moe_lite", mlp_layer_types=["dense"]), "mlp_layer_types"),
         (small_config("gpt2", resid_pdrop=1.5), "resid_pdrop"),
     ],

@@ -65,6 +65,21 @@ def test_what_is_left_out_has_the_recipes_default() -> None:
         assert getattr(case, field) == getattr(lora, field)
 
 
+def test_qlora_without_a_quantization_is_doubly_quantised() -> None:
+    case = {key: value for key, value in CASE.items() if key != "quantization"}
+    double = answer({**CASE, "tuning": "qlora", "quantization": "nf4-double"})
+    assert answer({**case, "tuning": "qlora"}) == answer({**CASE, "tuning": "qlora"}) == double
+    assert double["static_bytes"] < answer({**CASE, "tuning": "qlora", "quantization": "nf4"})["static_bytes"]
+
+
+def test_adamw_torch_is_the_foreach_implementation() -> None:
+    full = {**CASE, "tuning": "full", "per_device_train_batch_size": 1, "max_length": 64}
+    foreach, fused = (answer({**full, "optim": optim}) for optim in ("adamw_torch", "adamw_torch_fused"))
+    assert foreach["peak_moment"] == "the optimizer step"
+    assert foreach["components"]["optimizer"] - fused["components"]["optimizer"] == 2 * foreach["parameters"]
+    assert foreach["static_bytes"] == fused["static_bytes"]
+
+
 def test_a_reward_model_is_held_too() -> None:
     rollouts = {"model": LLAMA, "objective": "rlhf"}
     with_model = answer({**rollouts, "reward_model": LLAMA})

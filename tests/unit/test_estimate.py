@@ -13,6 +13,7 @@ from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import case_for, compare_tunings
 from workbench.engine.memory.estimate import COMPONENTS, Estimator, estimate_memory
+from workbench.engine.memory.lines import ModelLines
 from workbench.engine.memory.terms import CUBLAS_WORKSPACES, CUDA_CONTEXT
 
 GIB = 1024**3
@@ -96,14 +97,26 @@ def test_the_fp32_backward_of_the_final_norm_can_be_the_peak() -> None:
     assert estimate.components["activations"] / (8 * 4096) == pytest.approx(500_000, rel=0.001)
 
 
-@pytest.mark.parametrize("changes", [{}, {"packing": True}, {"gradient_checkpointing": False}, {"lora_dropout": 0.1}])
+@pytest.mark.parametrize("changes", [
+    {}, {"packing": True}, {"gradient_checkpointing": False}, {"lora_dropout": 0.1}, {"attn_implementation": "eager"},
+    {"attn_implementation": "eager", "tuning": "full", "gradient_checkpointing": False},
+])
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-0.6B", "google/gemma-2-2b", "microsoft/phi-2", "Qwen/Qwen3-30B-A3B"])
-def test_masks_of_any_length_lie_on_one_line(name: str, changes: dict[str, Any]) -> None:
+def test_lines_over_the_keys_meet_the_tape_at_any_length(name: str, changes: dict[str, Any]) -> None:
     case = replace(MemoryCase(), **changes)
     estimator = Estimator(architecture(name), case)
-    for batch, length in ((1, 777), (3, 777), (4, 5000)):
-        counted = estimator._count(replace(case, per_device_train_batch_size=batch, max_length=length))
-        assert estimator._activations_of(batch, length) == pytest.approx(counted)
+    for batch, length in ((1, 1), (1, 777), (3, 777), (4, 5000), (2, 2**20)):
+        keys = batch * length if case.packing else length
+        counted = ModelLines(replace(estimator._setting(min(batch, 2)), keys=keys)).at(1)
+        assert estimator._activations_of(batch, length) == counted
+
+
+def test_attention_without_a_kernel_scores_packed_rows_as_one_text() -> None:
+    # trl packs without padding: a micro-batch is one row, and eager attention has a score for each pair of its tokens.
+    case = MemoryCase(attn_implementation="eager", per_device_train_batch_size=8, max_length=512)
+    model = architecture("Qwen/Qwen3-0.6B")
+    one_long = estimate_memory(model, replace(case, per_device_train_batch_size=1, max_length=8 * 512))
+    assert estimate_memory(model, replace(case, packing=True)).peak_bytes == one_long.peak_bytes
 
 
 def test_accumulated_gradients_stay_between_steps() -> None:
@@ -208,3 +221,12 @@ def test_only_qlora_quantises() -> None:
     assert case_for(eight_bit, "qlora") == eight_bit
     assert case_for(eight_bit, "lora") == MemoryCase(tuning="lora")
     assert case_for(MemoryCase(), "qlora").quantization == "nf4-double"
+
+
+def test_capped_logits_keep_their_tanh() -> None:
+    config = resolve_model("google/gemma-2-2b").config
+    case = MemoryCase(loss_kernel="full_logits", per_device_train_batch_size=4, max_length=2048)
+    capped = estimate_memory(architecture_from_config(config), case)
+    plain = estimate_memory(architecture_from_config({**config, "final_logit_softcapping": None}), case)
+    assert capped.peak_moment == plain.peak_moment == "the loss"
+    assert capped.components["logits"] - plain.components["logits"] == 2 * 4 * 2048 * config["vocab_size"]

@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
+
+import orjson
 
 from workbench.engine.catalog.attention import AttentionShape, norm_weights, read_latent
 from workbench.engine.catalog.counted import gemma3n_blocks, gemma3n_outer, qwen3_next_blocks
 from workbench.engine.catalog.decoder import BlockShape, build_block, read_experts, sparse_layers
-from workbench.engine.catalog.families import FAMILIES, Family
+from workbench.engine.catalog.families import Family
 from workbench.engine.catalog.layers import LinearLayer
 from workbench.engine.catalog.operations import Block
-from workbench.engine.catalog.reader import REHEARSAL_HINT, ConfigReader
+from workbench.engine.catalog.published import family_of
+from workbench.engine.catalog.reader import ConfigReader
 from workbench.engine.catalog.variants import adapted
 from workbench.engine.errors import InputError
 
@@ -19,9 +22,9 @@ ALL_LINEAR = "all-linear"
 """PEFT's name for "every linear layer but the output head"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Architecture:
-    """A decoder-only language model, as far as counting its bytes needs it.
+    """A decoder-only language model, as far as counting its bytes needs it. Equal to itself alone: a quick key.
 
     `outer` are linear layers outside blocks, the head not among them; `position_parameters` and the like hold numbers.
     """
@@ -37,6 +40,8 @@ class Architecture:
     qk_norm: bool
     blocks: tuple[Block, ...]
     head_bias: bool = False
+    caps_logits: bool = False
+    """The head's logits go through a tanh (Gemma 2)."""
     embedding_width: int = 0
     """Width of the token embedding where it is narrower than the stream; 0: as wide."""
     position_parameters: int = 0
@@ -160,13 +165,20 @@ def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
 
     Of a config with a `text_config` the text decoder is read, where transformers' AutoModelForCausalLM builds that
     alone (Llama 4); where it builds the vision tower too (Gemma 3), the config is refused.
+
+    The same config gives the same object, so that what was worked out for it serves the next keystroke too.
     """
-    config, family = _family_of(config)
+    return _read(orjson.dumps(config, option=orjson.OPT_SORT_KEYS))
+
+
+@lru_cache(maxsize=64)
+def _read(document: bytes) -> Architecture:
+    config, family = family_of(orjson.loads(document))
     read = ConfigReader(config, family.model_type)
     family = adapted(family, read)
     for field in ("hidden_size", "num_hidden_layers"):
         if not read.given(field):
-            raise InputError(f"The {family.model_type} config has no {field}.", hint="Is this the whole config.json?")
+            raise read.missing(field)
     hidden, vocab = read.size("hidden_size"), read.size("vocab_size")
     attention = _attention_shape(read, family, hidden)
     activation = family.fixed.get("activation") or read.text(family.activation, "silu")
@@ -190,6 +202,7 @@ def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
         qk_norm=attention.qk_norm,
         blocks=_blocks(read, family, hidden, attention, activation),
         head_bias=_bias(read, family.head_bias),
+        caps_logits=read.value("final_logit_softcapping") is not None,
         embedding_width=embedding if narrow else 0,
         position_parameters=positions * hidden,
         per_layer_embedding_parameters=per_layer,
@@ -203,30 +216,6 @@ def _outer_norms(family: Family, hidden: int) -> int:
     final = family.final_norm or family.norm
     embedding = norm_weights("layer", hidden) if family.embedding_norm else 0
     return embedding + (0 if final == "none" else norm_weights(final, hidden))
-
-
-_TEXT_ALONE = {"llama4"}
-"""Composite `model_type`s of which AutoModelForCausalLM builds the text decoder alone."""
-
-
-def _family_of(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], Family]:
-    """The config of the text decoder, and its row. Raises InputError."""
-    model_type, declared, text = config.get("model_type"), config.get("architectures"), config.get("text_config")
-    names = [name for name in declared if isinstance(name, str)] if isinstance(declared, list) else []
-    shown = ", ".join(names) or model_type or "of a config without architectures and model_type"
-    if isinstance(text, Mapping):
-        if model_type in _TEXT_ALONE and text.get("model_type") in FAMILIES:
-            tied = config.get("tie_word_embeddings")
-            inherited = {} if tied is None else {"tie_word_embeddings": tied}
-            return {**inherited, **text}, FAMILIES[str(text["model_type"])]
-        raise InputError(f"{shown} has towers beside its text decoder, which are not described.", hint=REHEARSAL_HINT)
-    by_type = FAMILIES.get(model_type) if isinstance(model_type, str) else None
-    if by_type is not None and (not names or by_type.model_class in names):
-        return config, by_type
-    for family in FAMILIES.values():
-        if family.model_class in names:
-            return config, family
-    raise InputError(f"The architecture {shown} is not known to the estimate.", hint=REHEARSAL_HINT)
 
 
 def _bias(read: ConfigReader, rule: str) -> bool:
@@ -245,7 +234,8 @@ def _attention_shape(read: ConfigReader, family: Family, hidden: int) -> Attenti
                               latent=latent)  # fmt: skip
     given = read.value(family.head_dim) if family.head_dim else None
     if given is None and hidden % heads and family.model_type not in _FLOORED:
-        raise InputError(f"hidden_size {hidden} does not divide by num_attention_heads {heads}.")
+        raise InputError(f"{read.name('hidden_size')} = {hidden} does not divide by "
+                         f"{read.name('num_attention_heads')} = {heads}.")
     head_dim = hidden // heads if given is None else read.size(family.head_dim)
     kv_heads = int(family.kv_heads) if family.kv_heads.isdigit() else heads if not family.kv_heads else \
         read.size(family.kv_heads, heads)

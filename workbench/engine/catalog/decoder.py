@@ -129,7 +129,8 @@ def read_experts(read: ConfigReader, family: Family, hidden: int) -> tuple[Exper
     size, number = read.size(mixture.size), read.size(mixture.experts)
     per_token = read.size(mixture.per_token)
     if per_token > number:
-        raise InputError(f"The {family.model_type} config routes to {per_token} of only {number} experts.")
+        raise InputError(f"The {family.model_type} config has {read.name(mixture.per_token)} = {per_token} of only "
+                         f"{read.name(mixture.experts)} = {number}.")
     experts = Experts(number, per_token, hidden, size, mixture.bias, mixture.router_bias,
                       not mixture.router_layer, mixture.adapters)  # fmt: skip
     match mixture.shared:

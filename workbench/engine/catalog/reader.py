@@ -40,15 +40,20 @@ class ConfigReader:
                 return self.config[name]
         return defaults["fields"].get(field, defaults["fields"].get(alias))
 
+    def name(self, field: str) -> str:
+        """The field's name as this config writes it."""
+        alias = config_defaults()[self.model_type]["aliases"].get(field)
+        return str(alias) if alias in self.config and field not in self.config else field
+
     def size(self, field: str, default: int | None = None) -> int:
         """A positive whole number; `default` stands for null. Raises InputError."""
         value = self.value(field)
         if value is None:
             value = default
         if value is None:
-            raise InputError(f"The {self.model_type} config has no {field}.", hint="Is this the whole config.json?")
+            raise self.missing(field)
         if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_DIMENSION:
-            raise InputError(f"The {self.model_type} config has {field} = {value!r}, which is no positive whole size.")
+            raise self.wrong(field, "which is no positive whole size")
         return value
 
     def count(self, field: str, default: int = 0) -> int:
@@ -62,7 +67,7 @@ class ConfigReader:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise InputError(f"The {self.model_type} config has {field} = {value!r}, neither true nor false.")
+            raise self.wrong(field, "neither true nor false")
         return value
 
     def share(self, field: str) -> float:
@@ -71,7 +76,7 @@ class ConfigReader:
         if value is None:
             return 0.0
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise InputError(f"The {self.model_type} config has {field} = {value!r}, which is no share below 1.")
+            raise self.wrong(field, "which is no share below 1")
         return float(value)
 
     def text(self, field: str, default: str) -> str:
@@ -85,7 +90,7 @@ class ConfigReader:
         if value is None:
             return None
         if not isinstance(value, list) or len(value) != length:
-            raise InputError(f"The {self.model_type} config has {field} without an entry for each of {length} layers.")
+            raise self.wrong(field, f"which has no entry for each of {length} layers")
         return value
 
     def indices(self, field: str) -> frozenset[int]:
@@ -94,13 +99,22 @@ class ConfigReader:
         if value is None:
             return frozenset()
         if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
-            raise InputError(f"The {self.model_type} config has {field} = {value!r}, which is no list of layers.")
+            raise self.wrong(field, "which is no list of layers")
         return frozenset(value)
 
     def given(self, field: str) -> bool:
         """Whether the config itself says it, rather than its class."""
         alias = config_defaults()[self.model_type]["aliases"].get(field)
         return any(self.config.get(name) is not None for name in (field, alias) if name)
+
+    def missing(self, field: str) -> InputError:
+        """The error for a field that has neither a value nor a default."""
+        return InputError(f"The {self.model_type} config has no {self.name(field)}.",
+                          hint="Is this the whole config.json?")
+
+    def wrong(self, field: str, words: str) -> InputError:
+        """The error for a value that cannot be what the field says, under the name that the config writes."""
+        return InputError(f"The {self.model_type} config has {self.name(field)} = {self.value(field)!r}, {words}.")
 
     def refuse(self, words: str) -> InputError:
         """The error for a setting that no row describes, with the way out."""

@@ -13,18 +13,17 @@ from workbench.engine.memory.setting import Setting
 from workbench.engine.memory.steps import Steps
 from workbench.engine.memory.tape import Tape
 
-__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm_backward", "head_activations", "norm_saved"]
+__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "norm_saved"]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockActivations:
-    """Bytes of one block: `saved` per token until its backward, `backward` per token on top of that, `fixed` whatever
-    the number of tokens. `pending` counts trained weights that have no gradient yet when most is alive."""
+    """Bytes of one block: `saved` per token until its backward, `fixed` whatever the number of tokens. `levels` are the
+    bytes per token at each point of its run, with the trained weights that have no gradient yet then."""
 
     saved: float
-    backward: float
+    levels: tuple[tuple[float, int], ...]
     fixed: float = 0
-    pending: int = 0
 
 
 def block_activations(setting: Setting, block: Block) -> BlockActivations:
@@ -43,29 +42,27 @@ def block_activations(setting: Setting, block: Block) -> BlockActivations:
     if block.experts and setting.adapts_experts:
         # peft's target_parameters: a merged copy of all weights.
         fixed = setting.precision.compute * block.experts.parameters
-    return BlockActivations(tape.saved, tape.peak - tape.saved, fixed, _pending(setting, block, tape.walked_back))
+    pending = _pending(setting, block)
+    return BlockActivations(tape.saved, tuple((alive, pending[walked]) for alive, walked in tape.levels), fixed)
 
 
-def _pending(setting: Setting, block: Block, walked_back: int) -> int:
-    """Weights of the operations that the backward has still to walk, in full fine-tuning; both tensors of a mixture's
-    experts weigh 2 to 1."""
+def _pending(setting: Setting, block: Block) -> list[int]:
+    """Weights of the operations that the backward has still to walk, by how many it has walked, in full fine-tuning;
+    both tensors of a mixture's experts weigh 2 to 1."""
     if not setting.full:
-        return 0
-    ahead = block.operations[: len(block.operations) - walked_back]
-    linears = sum(op.layer.weight_parameters for op in ahead if op.layer)
-    tensors = [2, 1][: sum(op.kind == "experts" for op in ahead)]
-    return linears + (block.experts.parameters * sum(tensors) // 3 if block.experts else 0)
+        return [0] * (len(block.operations) + 1)
+    ahead, linears, tensors = [0], 0, 0
+    for operation in block.operations:
+        linears += operation.layer.weight_parameters if operation.layer else 0
+        tensors += {0: 2, 2: 1}.get(tensors, 0) if operation.kind == "experts" else 0
+        ahead.append(linears + (block.experts.parameters * tensors // 3 if block.experts else 0))
+    return ahead[::-1]
 
 
-def head_activations(setting: Setting) -> float:
-    """Bytes per token of the final norm: what it keeps, and its output."""
-    hidden = setting.architecture.hidden_size
-    return _final_norm(setting).saved + setting.precision.stream * hidden
-
-
-def final_norm_backward(setting: Setting) -> float:
-    """Bytes per token that the backward of the final norm adds to what `head_activations` counts."""
-    return _final_norm(setting).peak - head_activations(setting)
+def final_norm(setting: Setting) -> tuple[float, float]:
+    """Bytes per token of the final norm: what it keeps and its output; and all that its backward has alive."""
+    tape = _final_norm(setting)
+    return tape.saved + setting.precision.stream * setting.architecture.hidden_size, tape.peak
 
 
 def norm_saved(setting: Setting, size: int) -> float:

@@ -69,12 +69,16 @@ def parse_case(document: dict[str, Any], base_dir: Path | None = None) -> tuple[
             close = difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.0)
             raise InputError(f"The key {key!r} is not known; the nearest is {close[0]!r}.")
     given = {key: value for key, value in document.items() if value is not None}
-    architecture = _architecture(given, "model", base_dir)
-    if architecture is None:
+    config = _config(given, "model", base_dir)
+    if config is None:
         raise InputError("The case has neither model nor model_config.")
+    architecture = architecture_from_config(config)
     values = {name: _checked_type(name, given[name]) for name in _FIELDS if name in given}
-    reward = _architecture(given, "reward_model", base_dir)
-    if reward is not None:
+    if values.get("quantization", "none") == "none" and (stored := _stored_quantization(config)):
+        values["quantization"] = stored
+    reward_config = _config(given, "reward_model", base_dir)
+    if reward_config is not None:
+        reward = architecture_from_config(reward_config)
         # A score layer in place of the head.
         values["reward_parameters"] = (
             reward.parameters - reward.parameters_by_module["head"] + reward.hidden_size
@@ -82,15 +86,37 @@ def parse_case(document: dict[str, Any], base_dir: Path | None = None) -> tuple[
     return architecture, MemoryCase(**values)
 
 
-def _architecture(given: dict[str, Any], key: str, base_dir: Path | None) -> Architecture | None:
-    """The model that is named under `key`, or described under `key`_config."""
+# Weights in these formats are trained as 16-bit ones: transformers dequantises them as it loads (Mxfp4Config), and
+# 8-bit floats train in no other way.
+_WIDENED = ("mxfp4", "fp8")
+
+
+def _stored_quantization(config: dict[str, Any]) -> str | None:
+    """The `quantization` in which a config says its weights are stored: from_pretrained keeps to it. Raises InputError
+    for a format that is not estimated."""
+    stored = config.get("quantization_config")
+    if not isinstance(stored, dict):
+        return None
+    method = stored.get("quant_method")
+    if method == "bitsandbytes" or (method is None and (stored.get("load_in_4bit") or stored.get("load_in_8bit"))):
+        if stored.get("load_in_8bit"):
+            return "int8"
+        return "nf4-double" if stored.get("bnb_4bit_use_double_quant") else "nf4"
+    if method is None or method in _WIDENED:
+        return None
+    raise InputError(f"By its quantization_config the base is stored as {_shown(method)}, which is not estimated.",
+                     hint="Leave quantization_config out for a 16-bit base, or give quantization for a 4-bit one.")
+
+
+def _config(given: dict[str, Any], key: str, base_dir: Path | None) -> dict[str, Any] | None:
+    """The config of the model that is named under `key`, or described under `key`_config."""
     name, config = given.get(key), given.get(f"{key}_config")
     if name is not None and config is not None:
         raise InputError(f"The case has both {key} and {key}_config.", hint="Give one of them.")
     if config is not None:
         if not isinstance(config, dict):
             raise InputError(f"{key}_config must be an object as in config.json, not {_shown(config)}.")
-        return architecture_from_config(config)
+        return config
     if name is None:
         return None
     if not isinstance(name, str):
@@ -99,7 +125,7 @@ def _architecture(given: dict[str, Any], key: str, base_dir: Path | None) -> Arc
     if source.kind == "hub":
         raise InputError(f"The model {name!r} is neither on this disk nor in the catalogue.",
                          hint=f"Give its config.json as {key}_config.")
-    return architecture_from_config(source.config)
+    return source.config
 
 
 def _checked_type(name: str, value: Any) -> Any:

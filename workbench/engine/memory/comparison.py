@@ -8,7 +8,7 @@ from workbench.engine.catalog.architecture import Architecture
 from workbench.engine.errors import InputError
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.memory.estimate import Estimator, MemoryCase, MemoryEstimate, TuningName
-from workbench.engine.memory.fitting import MOST_TOKENS, largest_batch_of, longest_max_length_of
+from workbench.engine.memory.fitting import MOST_TOKENS, batch_search, length_search
 from workbench.engine.memory.terms import CUDA_CONTEXT
 
 Fit = Literal["fits", "tight", "no", "unknown"]
@@ -100,11 +100,12 @@ def _column(
     if not gpus:
         host = DeviceFit("host", None, "host RAM", host_bytes, judge(estimate, host_bytes, 0))
         return TuningComparison(case.tuning, estimate, "unknown", (host,))
+    batches, lengths = batch_search(estimator), length_search(estimator, longest)
     # Cards of one kind with about the same memory free are common: ask once for each budget.
     most: dict[int | None, tuple[int | None, int | None]] = {None: (None, None)}
     for free in {gpu.free_bytes for gpu in gpus if gpu.free_bytes is not None}:
         budget = free - CUDA_CONTEXT
-        most[free] = largest_batch_of(estimator, budget), longest_max_length_of(estimator, budget, longest)
+        most[free] = batches.largest(budget), lengths.largest(budget)
     devices = tuple(
         DeviceFit("gpu", gpu.index, gpu.name, gpu.free_bytes, judge(estimate, gpu.free_bytes, CUDA_CONTEXT),
                   *most[gpu.free_bytes])

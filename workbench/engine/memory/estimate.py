@@ -4,23 +4,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from workbench.engine.catalog.architecture import Architecture
-from workbench.engine.catalog.operations import Block
 from workbench.engine.memory import terms
-from workbench.engine.memory.activations import (
-    Setting,
-    block_activations,
-    final_norm_backward,
-    head_activations,
-    norm_saved,
-)
 from workbench.engine.memory.case import MemoryCase, TuningName, checked, precision_of
 from workbench.engine.memory.generation import generation_bytes
-from workbench.engine.memory.kernels import recompute_change
-from workbench.engine.memory.litgpt import litgpt_block
+from workbench.engine.memory.lines import Activations, ModelLines, model_lines
 from workbench.engine.memory.objectives import objective_of
 from workbench.engine.memory.optimizers import optimizer_of, state_bytes, step_bytes
+from workbench.engine.memory.setting import Setting
 from workbench.engine.memory.sharding import sharding_of
-from workbench.engine.memory.steps import materialises_scores
 from workbench.engine.memory.tensors import base_parameters, trained_tensors
 
 __all__ = ["COMPONENTS", "Estimator", "MemoryCase", "MemoryEstimate", "TuningName", "estimate_memory"]
@@ -31,9 +22,6 @@ COMPONENTS = ("weights", "gradients", "optimizer", "activations", "logits", "wor
 # traced blocks of all families within 8 %.
 _BAND_OF_MOMENT = 0.08
 _BAND_OF_PEAK = 0.01
-
-# The distance of the two masks that are counted: a power of two, so that lines through them are exact.
-_FURTHER_KEYS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +42,11 @@ class MemoryEstimate:
     components: dict[str, int]
 
 
+def _added(moment: "_Moment") -> float:
+    """Bytes that a moment adds to what is always there."""
+    return sum(moment[1:])
+
+
 class _Moment(NamedTuple):
     """One candidate for the peak: bytes on top of weights, optimizer states and lasting workspaces, by component."""
 
@@ -63,29 +56,6 @@ class _Moment(NamedTuple):
     activations: float = 0
     logits: float = 0
     workspace: float = 0
-
-    @property
-    def total(self) -> float:
-        return self.gradients + self.optimizer + self.activations + self.logits + self.workspace
-
-
-class _Activations(NamedTuple):
-    """Bytes per token: kept by all blocks, and further ones by moment; `fixed` ones whatever the tokens.
-
-    `while_dequantising` is a block's share while its last layer's weight is dequantised: the gradient of the layer's
-    input is there, those of what made that input are not yet.
-    """
-
-    kept: float
-    head: float
-    in_norm: float
-    in_block: float
-    first_block: float
-    while_dequantising: float
-    fixed: float
-    fixed_in_block: float
-    pending: float
-    """Weights of a block that are still without gradient at its peak."""
 
 
 def estimate_memory(architecture: Architecture, case: MemoryCase) -> MemoryEstimate:
@@ -124,15 +94,11 @@ class Estimator:
         self.accumulates = case.gradient_accumulation_steps > 1
         self.cast = terms.cast_weights(architecture, case, precision)
         self.dequantised = terms.dequantised(architecture, precision)
-        self._activations: dict[tuple[int, int], _Activations] = {}
-        self._keeps_scores = any(
-            operation.kind == "attention" and materialises_scores(operation, case.attn_implementation)
-            for block in architecture.blocks
-            for operation in block.operations
-        )
-        self.adapted = frozenset[str]()
+        self._lines: dict[bool, ModelLines] = {}
+        self._activations: dict[tuple[bool, int], Activations] = {}
+        self._adapted = frozenset[str]()
         if not full:
-            self.adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
+            self._adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
 
     @property
     def static(self) -> float:
@@ -166,21 +132,20 @@ class Estimator:
     def high_bytes(self, batch: int, length: int) -> float:
         """The upper end of the band, without the rest."""
         peak = self._peak(batch, length)
-        total = self.weights + self.states + self.workspace + peak.total
+        total = self.weights + self.states + self.workspace + _added(peak)
         return total + self._half_band(peak, total)
 
     def _half_band(self, peak: _Moment, total: float) -> float:
-        fresh = peak.total - (self.gradients if self.accumulates else 0)
+        fresh = _added(peak) - (self.gradients if self.accumulates else 0)
         return _BAND_OF_MOMENT * max(fresh, 0) + _BAND_OF_PEAK * total
 
     def _peak(self, batch: int, length: int) -> _Moment:
         moments = self._moments(batch, length)
         if self.case.objective == "rlhf":
-            case = replace(self.case, per_device_train_batch_size=batch, max_length=length)
-            cache, work = generation_bytes(self.architecture, case, self.precision)
+            cache, work = generation_bytes(self.architecture, self.case, self.precision, batch, length)
             # Written at the start of an optimizer step: there are no gradients yet.
             moments.append(_Moment("the writing of completions", activations=cache, workspace=work))
-        return max(moments, key=lambda moment: moment.total)
+        return max(moments, key=_added)
 
     def _moments(self, batch: int, length: int) -> list[_Moment]:
         """The candidates for the peak. Without accumulation each backward adds its gradients as it goes."""
@@ -218,71 +183,20 @@ class Estimator:
                     workspace=(embedding if tied or self.accumulates else 0) + split.at_embedding),
         ]
 
-    def _activations_of(self, batch: int, length: int) -> _Activations:
-        """Per token they depend on the length where attention keeps its scores, and on batch and length through SDPA's
-        mask: affinely, so that two masks give all others."""
-        case = self.case
-        if self._keeps_scores:
-            return self._counted(batch if case.packing else min(batch, 2), length)
-        if case.attn_implementation != "sdpa" or not (case.packing or batch > 1):
-            return self._counted(1, 1)
-        keys = batch * length if case.packing else length
-        rows = 1 if case.packing else 2
-        short, long = self._counted(rows, 1), self._counted(rows, 1 + _FURTHER_KEYS)
-        share = (keys - 1) / _FURTHER_KEYS
-        return _Activations(*(low + share * (high - low) for low, high in zip(short, long, strict=True)))
+    def _activations_of(self, batch: int, length: int) -> Activations:
+        """Packed rows are one text to attention, which looks at all of them; a single row needs no mask."""
+        masks = batch > 1
+        if masks not in self._lines:
+            self._lines[masks] = model_lines(self._setting(1 + masks))
+        lines = self._lines[masks]
+        keys = 1 if not lines.depends_on_keys else batch * length if self.case.packing else length
+        if (masks, keys) not in self._activations:
+            self._activations[masks, keys] = lines.at(keys)
+        return self._activations[masks, keys]
 
-    def _counted(self, batch: int, length: int) -> _Activations:
-        key = batch, length
-        if key not in self._activations:
-            self._activations[key] = self._count(replace(
-                self.case, per_device_train_batch_size=batch, max_length=length, lora_dropout=self._dropout))
-        return self._activations[key]
-
-    def _count(self, case: MemoryCase) -> _Activations:
-        architecture, precision = self.architecture, self.precision
-        setting = Setting(architecture, case, precision, self.adapted)
-        blocks = [_Block.of(setting, block) for block in architecture.blocks]
-        hidden_state = precision.stream * architecture.hidden_size
-        head, norm = head_activations(setting), final_norm_backward(setting)
-        whole, pending = max((block.saved + block.backward, block.pending) for block in blocks)
-        last = max(block.saved + block.at_last_layer for block in blocks)
-        if not case.gradient_checkpointing:
-            kept = sum(block.count * block.saved for block in blocks)
-            if self.adapted:
-                kept -= norm_saved(setting, architecture.hidden_size)  # nothing before the first adapter asks for them
-            fixed = sum(block.count * block.fixed for block in blocks)
-            in_block = max(block.backward for block in blocks)
-            dequantising = max(block.at_last_layer for block in blocks)
-            return _Activations(kept, head, head + norm, in_block, whole, dequantising, fixed, fixed,
-                                pending)
-        # Checkpointing keeps each block's input. The first one is the embedding's output: 16 bits even where fp32 norms
-        # raise the rest. With adapters it is a leaf that asks for a gradient, and stays alive beside its scaled copy
-        # where the embedding is scaled outside its module.
-        first = (precision.weight if precision.autocast else precision.stream) * architecture.hidden_size
-        leaf = first if self.adapted and architecture.traits.scaled_embedding else 0
-        kept = float((architecture.num_hidden_layers - 1) * hidden_state + first + leaf)
-        more = recompute_change(setting)
-        fixed_in_block = max(block.fixed for block in blocks)
-        return _Activations(kept, head, head + norm, whole + more, first + leaf + whole + more, last + more, 0,
-                            fixed_in_block, pending)
-
-
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Bytes per token of `count` blocks: kept, added by the backward at its largest, and by its last layer's."""
-
-    count: int
-    saved: float
-    backward: float
-    at_last_layer: float
-    fixed: float
-    pending: int
-
-    @classmethod
-    def of(cls, setting: Setting, block: Block) -> "_Block":
-        found, widths = block_activations(setting, block), setting.precision
-        saved = litgpt_block(setting, block) if setting.case.kernels == "litgpt" else found.saved
-        inner = max(linear.in_features for linear in block.linears)
-        at_last_layer = widths.stream * setting.architecture.hidden_size + widths.compute * inner
-        return cls(block.count, saved, found.backward, min(at_last_layer, found.backward), found.fixed, found.pending)
+    def _setting(self, batch: int) -> Setting:
+        """What the lines depend on; the rest of the case is made the same for all."""
+        case = replace(
+            self.case, per_device_train_batch_size=batch, max_length=1, lora_dropout=self._dropout, objective="sft",
+            gradient_accumulation_steps=1, optim="sgd", num_processes=1, sharding="none", reward_parameters=0)
+        return Setting(self.architecture, case, self.precision, self._adapted)

@@ -31,39 +31,67 @@ def longest_max_length(
 
 def largest_batch_of(estimator: Estimator, budget_bytes: float) -> int | None:
     """As `largest_batch`, for a case whose lasting part is known already."""
-    length = estimator.case.max_length
-    start = estimator.case.per_device_train_batch_size
-    return _largest(lambda rows: estimator.high_bytes(rows, length), budget_bytes, start, MOST_ROWS)
+    return batch_search(estimator).largest(budget_bytes)
 
 
 def longest_max_length_of(estimator: Estimator, budget_bytes: float, limit: int = MOST_TOKENS) -> int | None:
     """As `longest_max_length`, for a case whose lasting part is known already."""
-    rows = estimator.case.per_device_train_batch_size
-    start = estimator.case.max_length
-    return _largest(lambda length: estimator.high_bytes(rows, length), budget_bytes, start, limit)
+    return length_search(estimator, limit).largest(budget_bytes)
 
 
-def _largest(high_bytes: Callable[[int], float], budget: float, start: int, most: int) -> int | None:
-    """The largest size of 1 to `most` whose bytes stay within the budget; bytes never shrink with the size."""
+def batch_search(estimator: Estimator) -> "Search":
+    """Over rows, for several budgets."""
+    case = estimator.case
+    return Search(lambda rows: estimator.high_bytes(rows, case.max_length), case.per_device_train_batch_size, MOST_ROWS)
 
-    def over(size: int) -> float:
-        return high_bytes(size) - budget
 
-    fits, below = 1, over(1)
-    if below > 0 or most <= 1:
-        return None if below > 0 else 1
-    # Lines through two points only overshoot a growing slope: each brings a size that fits, or the first that fails.
-    size = max(2, min(start, most))
-    while True:
-        above = over(size)
-        if above > 0:
-            break
-        if size == most:
-            return most
-        slope = (above - below) / (size - fits)
-        fits, below = size, above
-        size = min(most, max(2 * size, size + int(-above / slope) + 1)) if slope > 0 else most
-    return _between(over, fits, below, size, above)
+def length_search(estimator: Estimator, limit: int) -> "Search":
+    """Over tokens in a row, for several budgets."""
+    case = estimator.case
+    return Search(lambda tokens: estimator.high_bytes(case.per_device_train_batch_size, tokens), case.max_length, limit)
+
+
+class Search:
+    """The largest size of 1 to `most` whose bytes stay within a budget; bytes never shrink with the size.
+
+    Sizes that were asked for remain known: the next budget starts between the two nearest of them.
+    """
+
+    def __init__(self, high_bytes: Callable[[int], float], start: int, most: int) -> None:
+        self._high_bytes, self._start, self._most = high_bytes, start, max(most, 1)
+        self._known: dict[int, float] = {}
+
+    def _bytes(self, size: int) -> float:
+        if size not in self._known:
+            self._known[size] = self._high_bytes(size)
+        return self._known[size]
+
+    def largest(self, budget: float) -> int | None:
+        """The largest size that fits; None when not even 1 does."""
+
+        def over(size: int) -> float:
+            return self._bytes(size) - budget
+
+        if over(1) > 0:
+            return None
+        fits = max(size for size, found in self._known.items() if found <= budget)
+        fails = min((size for size, found in self._known.items() if found > budget), default=None)
+        if fails is None:
+            fits, fails = self._bracket(over, fits)
+        return fits if fails is None else _between(over, fits, over(fits), fails, over(fails))
+
+    def _bracket(self, over: Callable[[int], float], fits: int) -> tuple[int, int | None]:
+        """A size that fits and one that fails, or None for the latter when the most fits."""
+        # Lines through two points only overshoot a growing slope: each brings a size that fits, or the first failure.
+        below, size = over(fits), min(max(2, 2 * fits, self._start), self._most)
+        while fits < self._most:
+            above = over(size)
+            if above > 0:
+                return fits, size
+            slope = (above - below) / (size - fits)
+            fits, below = size, above
+            size = min(self._most, max(2 * size, size + int(-above / slope) + 1)) if slope > 0 else self._most
+        return fits, None
 
 
 def _between(over: Callable[[int], float], fits: int, below: float, fails: int, above: float) -> int:

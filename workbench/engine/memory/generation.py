@@ -14,15 +14,18 @@ def key_value_bytes(architecture: Architecture, precision: Precision) -> int:
     return precision.compute * architecture.num_hidden_layers * numbers
 
 
-def rollout_rows(case: MemoryCase) -> int:
+def rollout_rows(case: MemoryCase, batch: int) -> int:
     """Completions written at once: trl fills a whole optimizer step (steps_per_generation is
     gradient_accumulation_steps by default), `num_generations` of them to a prompt."""
-    return case.per_device_train_batch_size * case.gradient_accumulation_steps
+    return batch * case.gradient_accumulation_steps
 
 
-def generation_bytes(architecture: Architecture, case: MemoryCase, precision: Precision) -> tuple[float, float]:
-    """Bytes of the cache and of the work around it, at the larger of the prompts' forward and the last token."""
-    rows, width = rollout_rows(case), precision.compute
+def generation_bytes(
+    architecture: Architecture, case: MemoryCase, precision: Precision, batch: int, length: int
+) -> tuple[float, float]:
+    """Bytes of the cache and of the work around it, at the larger of the prompts' forward and the last token, for
+    micro-batches of `batch` rows of `length` tokens."""
+    rows, width = rollout_rows(case, batch), precision.compute
     per_token = key_value_bytes(architecture, precision)
     layer = per_token / architecture.num_hidden_layers
     sampling = rows * architecture.vocab_size * _SAMPLING_BYTES
@@ -33,9 +36,9 @@ def generation_bytes(architecture: Architecture, case: MemoryCase, precision: Pr
         else max(linear.out_features for linear in b.linears)
         for b in architecture.blocks
     )
-    prompt = rows * max(case.max_length - case.answer_length(case.max_length), 1)
+    prompt = rows * max(length - case.answer_length(length), 1)
     forward = prompt * (3 * width * inner + (3 * width + 8) * architecture.hidden_size)
-    cached = rows * case.max_length
+    cached = rows * length
     # DynamicCache concatenates: the old and the new keys of one layer for a moment.
     last = (cached * per_token, cached * layer / 2 + sampling)
     first = (prompt * per_token, forward + sampling)

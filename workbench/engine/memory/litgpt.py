@@ -5,11 +5,15 @@ bitsandbytes 0.41), for adapters on queries, keys and values.
 """
 
 from workbench.engine.catalog.operations import Block
+from workbench.engine.errors import InputError
 from workbench.engine.memory.activations import Setting, norm_saved
 
 
 def litgpt_block(setting: Setting, block: Block) -> float:
-    """Kept bytes per token of one block, without checkpointing."""
+    """Kept bytes per token of one block, without checkpointing. Raises InputError for a mixture of experts."""
+    if block.experts:
+        raise InputError(f"LitGPT's blocks of {setting.architecture.family} are not described.",
+                         hint="Its blocks without experts are.")
     architecture, width = setting.architecture, setting.precision.compute
     hidden, heads = architecture.hidden_size, architecture.num_attention_heads
     queries, keys = heads * architecture.head_dim, architecture.num_key_value_heads * architecture.head_dim

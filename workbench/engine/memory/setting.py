@@ -14,11 +14,19 @@ class Setting:
     case: MemoryCase
     precision: Precision
     adapted: frozenset[str]
+    keys: int = 1
+    """Keys in the row of scores, or of the mask, that one token has."""
 
     @property
     def full(self) -> bool:
         """Whether every weight is trained."""
         return self.case.tuning == "full"
+
+    @property
+    def masked(self) -> bool:
+        """Whether SDPA is given a mask: padding needs one, and packed rows more so; one text has causality."""
+        case = self.case
+        return case.attn_implementation == "sdpa" and (case.packing or case.per_device_train_batch_size > 1)
 
     @property
     def copies_inputs(self) -> bool:

@@ -8,7 +8,6 @@ matrix products in 16 bits; LayerNorm, pow and softmax in fp32.
 from dataclasses import dataclass, field
 
 from workbench.engine.catalog.operations import Block, Operation
-from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.kernels import replaced
 from workbench.engine.memory.setting import Setting
 
@@ -200,14 +199,14 @@ class Steps:
         times = self.width(query) / self.width(key)
         repeated = work * (times - 1) * (self.width(key) + self.width(value))
         if materialises_scores(op, case.attn_implementation):
-            scores = op.heads * case.max_length
+            scores = op.heads * self.setting.keys
             kept_scores, back = self._scores(op, work)
             copies = casts + repeated + kept_scores * scores
             return Step(work, kept, copies, 4 * scores, back * scores + given, gradients)
         copies = casts + 4.0 * op.heads  # fused kernels keep one fp32 log-sum-exp a head
-        if row := _mask_row(case):
+        if self.setting.masked:
             # With a mask, SDPA takes the memory-efficient kernel: the mask in the query's type, heads repeated.
-            copies += work * row + repeated
+            copies += work * self.setting.keys + repeated
         return Step(work, (*kept, *op.outputs), copies, 0, given + casts, gradients)
 
     def _scores(self, op: Operation, work: float) -> tuple[float, float]:
@@ -266,12 +265,3 @@ def materialises_scores(op: Operation, implementation: str) -> bool:
     if op.variant == "written out" or implementation == "eager":
         return True
     return op.variant in ("no sdpa", "softcap", "sinks") and implementation == "sdpa"
-
-
-def _mask_row(case: MemoryCase) -> int:
-    """Keys in one row of SDPA's mask; 0 where causality alone does. Padding needs a mask, and packed rows more so."""
-    if case.attn_implementation != "sdpa":
-        return 0
-    if case.packing:
-        return case.per_device_train_batch_size * case.max_length
-    return case.max_length if case.per_device_train_batch_size > 1 else 0

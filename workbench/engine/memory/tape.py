@@ -7,8 +7,10 @@ from workbench.engine.memory.steps import Step
 
 
 class Tape:
-    """Bytes per token of one run. `saved` is what stays for the backward; `peak` the most that was ever alive, and
-    `walked_back` how many operations the backward had done by then.
+    """Bytes per token of one run. `saved` is what stays for the backward; `levels` what was alive at each of its
+    points, with how many operations the backward had done by then.
+
+    The points are the same whatever the sizes, so that those of two runs can be told by their place.
 
     The block's input is counted by whoever keeps it (`counts_input`): a checkpoint does, so a block must not.
     A gradient that joins another is added in place, as autograd does on plain tensors.
@@ -21,16 +23,17 @@ class Tape:
         self.sizes = {v: numbers[v] * values[v].width for v in range(len(values)) if self.roots[v] == v}
         if not counts_input:
             self.sizes[0] = 0
-        self.live = self.peak = self.sizes[0]
-        self.walked_back = 0
+        self.live = self.sizes[0]
+        self.levels = [(self.live, 0)]
         self.holders: dict[int, int] = {}  # steps that keep a value's storage
         self._forward()
         self.saved = self.live - self._output_bytes()
         self._backward()
 
-    def _seen(self, bytes_alive: float, walked_back: int = 0) -> None:
-        if bytes_alive > self.peak:
-            self.peak, self.walked_back = bytes_alive, walked_back
+    @property
+    def peak(self) -> float:
+        """The most bytes per token that were ever alive."""
+        return max(alive for alive, _ in self.levels)
 
     def _output_bytes(self) -> float:
         """The block's output belongs to the next block, and its input to the block before, unless kept here."""
@@ -42,7 +45,7 @@ class Tape:
         for i, (op, step) in enumerate(zip(self.operations, self.steps, strict=True)):
             new = sum(self.sizes[v] for v in op.outputs if self.roots[v] == v)
             self.live += step.copies + new
-            self._seen(self.live + step.forward)
+            self.levels.append((self.live + step.forward, 0))
             for v in {self.roots[v] for v in step.keeps}:
                 self.holders[v] = self.holders.get(v, 0) + 1
             for v in {self.roots[v] for v in op.inputs}:
@@ -56,9 +59,9 @@ class Tape:
         gradients = _Gradients()
         gradients.give(self.operations[-1].outputs[0], self.sizes[output])
         for done, (op, step) in enumerate(zip(reversed(self.operations), reversed(self.steps), strict=True)):
-            self._seen(self.live + gradients.bytes + step.backward, done)
+            self.levels.append((self.live + gradients.bytes + step.backward, done))
             gradients.walk(op, step)
-            self._seen(self.live + gradients.bytes, done + 1)
+            self.levels.append((self.live + gradients.bytes, done + 1))
             self.live -= step.copies
             for v in {self.roots[v] for v in step.keeps}:
                 self.holders[v] -= 1

@@ -107,7 +107,9 @@ def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precisio
     if kernel == "score":
         return LossBytes(0, precision.stream * hidden * tokens)  # the gradient of the norm's output
     if kernel in _WHOLE_LOGITS:
-        logits = _WHOLE_LOGITS[kernel] * tokens * vocab
+        # A capped logit's tanh stays for the backward, in the head's own type; fused losses cap inside their kernel.
+        capped = precision.compute if architecture.caps_logits and kernel == "full_logits" else 0
+        logits = (_WHOLE_LOGITS[kernel] + capped) * tokens * vocab
         return LossBytes(logits, logits)
     if kernel == "liger":
         # Liger's fused linear cross-entropy: chunks of about H/V of the tokens; logits and fp32 copy of one chunk,
