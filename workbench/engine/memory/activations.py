@@ -13,18 +13,21 @@ from workbench.engine.memory.setting import Setting
 from workbench.engine.memory.steps import Steps
 from workbench.engine.memory.tape import Tape
 
-__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm_backward", "head_activations", "norm_saved"]
+__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm_backward", "head_activations", "norm_saved",
+           "stream_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockActivations:
     """Bytes of one block: `saved` per token until its backward, `backward` per token on top of that, `fixed` whatever
-    the number of tokens. `pending` counts trained weights that have no gradient yet when most is alive."""
+    the number of tokens. `pending` counts trained weights that have no gradient yet when most is alive. `forward` is
+    attention's share of the forward pass with the scores that the block before returned; 0 where none does."""
 
     saved: float
     backward: float
     fixed: float = 0
     pending: int = 0
+    forward: float = 0
 
 
 def block_activations(setting: Setting, block: Block) -> BlockActivations:
@@ -39,11 +42,18 @@ def block_activations(setting: Setting, block: Block) -> BlockActivations:
             hint="Name the attention layers in target_modules: q_proj, k_proj, v_proj, o_proj.",
         )
     tape = _run(setting, block)
+    forward = 0.0
+    if setting.architecture.traits.returns_scores:
+        # In the type of the values: that of the block's input where bitsandbytes' layers made them.
+        width = setting.precision.stream if setting.precision.quantization != "none" else setting.precision.compute
+        heads = sum(operation.heads for operation in block.operations if operation.kind == "attention")
+        forward = tape.in_attention + width * heads * setting.case.max_length
     fixed = 0.0
     if block.experts and setting.adapts_experts:
         # peft's target_parameters: a merged copy of all weights.
         fixed = setting.precision.compute * block.experts.parameters
-    return BlockActivations(tape.saved, tape.peak - tape.saved, fixed, _pending(setting, block, tape.walked_back))
+    return BlockActivations(tape.saved, tape.peak - tape.saved, fixed, _pending(setting, block, tape.walked_back),
+                            forward)
 
 
 def _pending(setting: Setting, block: Block, walked_back: int) -> int:
@@ -55,6 +65,23 @@ def _pending(setting: Setting, block: Block, walked_back: int) -> int:
     linears = sum(op.layer.weight_parameters for op in ahead if op.layer)
     tensors = [2, 1][: sum(op.kind == "experts" for op in ahead)]
     return linears + (block.experts.parameters * sum(tensors) // 3 if block.experts else 0)
+
+
+def stream_bytes(setting: Setting) -> int:
+    """Bytes per number between the blocks. bitsandbytes' layers answer in their input's type, so that what autocast
+    computes in fp32, as LayerNorm, reaches the residual stream; so does the norm of an embedding (BLOOM)."""
+    precision, traits = setting.precision, setting.architecture.traits
+    if not precision.autocast or (precision.quantization == "none" and not traits.embedding_norm):
+        return precision.stream
+    if traits.embedding_norm and traits.layer_norm:
+        return 4
+    last = []
+    for block in setting.architecture.blocks:
+        steps = Steps(setting, block)
+        for operation in block.operations:
+            steps.of(operation)
+        last += [steps.numbers[operation.outputs[0]] for operation in block.operations[-1:]]
+    return int(max([precision.stream, *last]))
 
 
 def head_activations(setting: Setting) -> float:

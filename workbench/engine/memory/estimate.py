@@ -12,10 +12,11 @@ from workbench.engine.memory.activations import (
     final_norm_backward,
     head_activations,
     norm_saved,
+    stream_bytes,
 )
 from workbench.engine.memory.case import MemoryCase, TuningName, checked, precision_of
 from workbench.engine.memory.generation import generation_bytes
-from workbench.engine.memory.kernels import recompute_change
+from workbench.engine.memory.kernels import held_inputs, recompute_change
 from workbench.engine.memory.litgpt import litgpt_block
 from workbench.engine.memory.objectives import objective_of
 from workbench.engine.memory.optimizers import optimizer_of, state_bytes, step_bytes
@@ -84,6 +85,8 @@ class _Activations(NamedTuple):
     while_dequantising: float
     fixed: float
     fixed_in_block: float
+    in_forward: float
+    """A later block's forward pass, where blocks return their scores and checkpointing keeps little else."""
     pending: float
     """Weights of a block that are still without gradient at its peak."""
 
@@ -133,6 +136,8 @@ class Estimator:
         self.adapted = frozenset[str]()
         if not full:
             self.adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
+        stream = stream_bytes(Setting(architecture, self.case, precision, self.adapted))
+        self.precision = replace(precision, stream=stream)
 
     @property
     def static(self) -> float:
@@ -179,7 +184,7 @@ class Estimator:
             case = replace(self.case, per_device_train_batch_size=batch, max_length=length)
             cache, work = generation_bytes(self.architecture, case, self.precision)
             # Written at the start of an optimizer step: there are no gradients yet.
-            moments.append(_Moment("the writing of completions", activations=cache, workspace=work))
+            moments.append(_Moment("the generation of answers", activations=cache, workspace=work))
         return max(moments, key=lambda moment: moment.total)
 
     def _moments(self, batch: int, length: int) -> list[_Moment]:
@@ -193,14 +198,17 @@ class Estimator:
         has_head = objective_of(case.objective).loss != "score"
         checkpointing, tied = case.gradient_checkpointing, has_head and self.architecture.tie_word_embeddings
         before = total if self.accumulates else 0
-        # The head's gradient comes first; that of an untied embedding last of all, after the first block's.
-        with_head = total if self.accumulates else embedding if has_head else 0
-        with_blocks = total if self.accumulates else total - act.pending * self.precision.trained / split.shards - (
-            0 if tied else embedding)
+        # The head's gradient comes first; that of an untied embedding last of all, after the first block's. A tied one
+        # waits for the embedding's before both join what was accumulated.
+        waiting = embedding if self.accumulates and tied else 0
+        with_head = total + waiting if self.accumulates else embedding if has_head else 0
+        ungiven = act.pending * self.precision.trained / split.shards + (0 if tied else embedding)
+        with_blocks = total + waiting if self.accumulates else total - ungiven
         cast = self.cast.in_backward
         in_block = act.fixed_in_block + self.cast.in_block + split.in_block
         blocks = ("of layer recompute",) * 2 if checkpointing else ("of the last layer", "of the first layer")
         return [
+            _Moment("the forward pass of the last block", before, 0, (act.kept + act.in_forward) * tokens),
             _Moment("the loss", before, 0, (act.kept + act.head) * tokens, loss.forward,
                     act.fixed + self.cast.in_forward + split.at_loss),
             _Moment("the loss", before, 0, (act.kept + act.head) * tokens, loss.backward,
@@ -215,7 +223,7 @@ class Estimator:
             _Moment("the optimizer step", total, self.step),
             # Embedding gradients are dense; one that joins another is there twice.
             _Moment("the backward pass of the embedding", total,
-                    workspace=(embedding if tied or self.accumulates else 0) + split.at_embedding),
+                    workspace=embedding * (tied + self.accumulates) + split.at_embedding),
         ]
 
     def _activations_of(self, batch: int, length: int) -> _Activations:
@@ -254,18 +262,18 @@ class Estimator:
             fixed = sum(block.count * block.fixed for block in blocks)
             in_block = max(block.backward for block in blocks)
             dequantising = max(block.at_last_layer for block in blocks)
-            return _Activations(kept, head, head + norm, in_block, whole, dequantising, fixed, fixed,
-                                pending)
+            return _Activations(kept, head, head + norm, in_block, whole, dequantising, fixed, fixed, 0, pending)
         # Checkpointing keeps each block's input. The first one is the embedding's output: 16 bits even where fp32 norms
         # raise the rest. With adapters it is a leaf that asks for a gradient, and stays alive beside its scaled copy
         # where the embedding is scaled outside its module.
         first = (precision.weight if precision.autocast else precision.stream) * architecture.hidden_size
         leaf = first if self.adapted and architecture.traits.scaled_embedding else 0
         kept = float((architecture.num_hidden_layers - 1) * hidden_state + first + leaf)
+        kept += sum(block.count * held_inputs(setting, block) for block in architecture.blocks)
         more = recompute_change(setting)
         fixed_in_block = max(block.fixed for block in blocks)
         return _Activations(kept, head, head + norm, whole + more, first + leaf + whole + more, last + more, 0,
-                            fixed_in_block, pending)
+                            fixed_in_block, max(block.forward for block in blocks), pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +286,7 @@ class _Block:
     at_last_layer: float
     fixed: float
     pending: int
+    forward: float
 
     @classmethod
     def of(cls, setting: Setting, block: Block) -> "_Block":
@@ -285,4 +294,5 @@ class _Block:
         saved = litgpt_block(setting, block) if setting.case.kernels == "litgpt" else found.saved
         inner = max(linear.in_features for linear in block.linears)
         at_last_layer = widths.stream * setting.architecture.hidden_size + widths.compute * inner
-        return cls(block.count, saved, found.backward, min(at_last_layer, found.backward), found.fixed, found.pending)
+        return cls(block.count, saved, found.backward, min(at_last_layer, found.backward), found.fixed, found.pending,
+                   found.forward)

@@ -8,7 +8,7 @@ from workbench.engine.memory.steps import Step
 
 class Tape:
     """Bytes per token of one run. `saved` is what stays for the backward; `peak` the most that was ever alive, and
-    `walked_back` how many operations the backward had done by then.
+    `walked_back` how many operations the backward had done by then; `in_attention` the most in attention's forward.
 
     The block's input is counted by whoever keeps it (`counts_input`): a checkpoint does, so a block must not.
     A gradient that joins another is added in place, as autograd does on plain tensors.
@@ -22,6 +22,7 @@ class Tape:
         if not counts_input:
             self.sizes[0] = 0
         self.live = self.peak = self.sizes[0]
+        self.in_attention = 0.0
         self.walked_back = 0
         self.holders: dict[int, int] = {}  # steps that keep a value's storage
         self._forward()
@@ -43,6 +44,8 @@ class Tape:
             new = sum(self.sizes[v] for v in op.outputs if self.roots[v] == v)
             self.live += step.copies + new
             self._seen(self.live + step.forward)
+            if op.kind == "attention":
+                self.in_attention = self.live + step.forward
             for v in {self.roots[v] for v in step.keeps}:
                 self.holders[v] = self.holders.get(v, 0) + 1
             for v in {self.roots[v] for v in op.inputs}:
