@@ -76,6 +76,7 @@ def test_orpo_holds_all_logits_of_both_answers_only_without_the_chunked_head() -
     assert double == 6 * estimate().trainable_parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [NAME, "Qwen/Qwen3-8B"])
 def test_a_reward_model_has_a_score_in_place_of_its_head(name: str) -> None:
     import torch

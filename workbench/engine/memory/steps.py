@@ -213,7 +213,13 @@ class Steps:
         if row:
             # With a mask, SDPA takes the memory-efficient kernel: the mask in the query's type, heads repeated.
             copies += work * row + repeated
-        return Step(work, (*kept, *op.outputs), copies, 0, given + casts, gradients)
+        return Step(work, (*kept, *self._laid_out(op, bool(row))), copies, 0, given + casts, gradients)
+
+    def _laid_out(self, op: Operation, masked: bool) -> tuple[int, ...]:
+        """Attention's output as it is kept. The memory-efficient kernel lays it out token by token, so that making it
+        contiguous copies nothing (native/transformers/cuda/attention.cu, _efficient_attention_forward)."""
+        copied = [o.outputs for o in self.block.operations if o.kind == "copy" and o.inputs == op.outputs]
+        return copied[0] if masked and copied else op.outputs
 
     def _scores(self, op: Operation, work: float) -> tuple[float, float]:
         """Bytes per score that are kept, and that the backward needs on top."""
