@@ -17,6 +17,7 @@ CATALOGUE = sorted(info.name for info in list_models() if info.source == "catalo
 CASES = [(family, {}) for family in FAMILIES] + VARIANTS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_catalogue_counts_equal_transformers(name: str) -> None:
     config = resolve_model(name).config
@@ -35,6 +36,7 @@ def listed_linears(architecture: Any, head: str) -> dict[str, int]:
     return listed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "changes"), CASES)
 def test_every_family_lists_its_linear_layers(family: str, changes: dict[str, Any]) -> None:
     import torch
@@ -64,6 +66,7 @@ def adapter_parameters(config: dict[str, Any], r: int, targets: str | list[str])
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "changes"), CASES)
 def test_all_linear_adapters_equal_peft(family: str, changes: dict[str, Any]) -> None:
     config = small_config(family, **changes)
@@ -72,6 +75,7 @@ def test_all_linear_adapters_equal_peft(family: str, changes: dict[str, Any]) ->
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "targets"),
     [
@@ -85,6 +89,7 @@ def test_named_adapters_equal_peft(family: str, targets: list[str]) -> None:
     assert architecture_from_config(config).lora_parameters(4, targets) == adapter_parameters(config, 4, targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_defaults_are_those_of_the_installed_config_class(family: str) -> None:
     assert config_defaults()[family] == defaults_of(family)
@@ -111,12 +116,14 @@ def test_shared_experts_positions_and_projections_have_their_own_lines() -> None
     assert (opt["positions"], opt["projections"]) == ((64 + 2) * 48, 2 * 32 * 48)
 
 
+@pytest.mark.slow
 def test_a_field_left_out_takes_the_config_class_default() -> None:
     config = small_config("gemma2")
     del config["head_dim"], config["num_key_value_heads"], config["vocab_size"]
     assert architecture_from_config(config).parameters == meta_model(config).num_parameters()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bloom", "falcon"])
 def test_older_files_name_the_hidden_size_n_embed(family: str) -> None:
     config = small_config(family)
@@ -134,6 +141,7 @@ def test_bitsandbytes_takes_linear_layers_but_neither_experts_nor_falcons_own_cl
 ODD = ("opt", {"enable_bias": False, "layer_norm_elementwise_affine": False})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "changes"), [case for case in CASES if case != ODD])
 def test_quantised_layers_equal_bitsandbytes(family: str, changes: dict[str, Any]) -> None:
     bitsandbytes = pytest.importorskip("bitsandbytes")
@@ -200,3 +208,22 @@ def test_targets_that_match_nothing_name_the_layers_there_are() -> None:
 def test_single_experts_cannot_be_targets() -> None:
     with pytest.raises(InputError, match="experts"):
         architecture_from_config(small_config("qwen3_moe")).lora_parameters(8, ["q_proj", "down_proj"])
+
+
+@pytest.mark.slow
+def test_every_other_causal_model_of_transformers_is_refused_with_the_way_out() -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    known = {row.model_class for row in FAMILIES.values()}  # some go by a second model_type, as internlm3
+    others = {kind: name for kind, name in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.items() if name not in known}
+    assert len(others) > 50
+    answers = {}
+    for kind, name in others.items():
+        config = {"model_type": kind, "architectures": [name] if isinstance(name, str) else list(name)}
+        with pytest.raises(InputError) as caught:
+            architecture_from_config(config)
+        answers[kind] = (caught.value.message, caught.value.hint or "")
+    wrong = {kind: words for kind, words in answers.items()
+             if not {kind, str(others[kind])} & set(words[0].strip(".").split()) or ". " in words[0]
+             or "rehearse" not in words[1]}
+    assert not wrong

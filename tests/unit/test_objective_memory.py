@@ -76,6 +76,7 @@ def test_orpo_holds_all_logits_of_both_answers_only_without_the_chunked_head() -
     assert double == 6 * estimate().trainable_parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [NAME, "Qwen/Qwen3-8B"])
 def test_a_reward_model_has_a_score_in_place_of_its_head(name: str) -> None:
     import torch
@@ -94,7 +95,7 @@ def test_a_reward_model_has_a_score_in_place_of_its_head(name: str) -> None:
 def test_rollouts_fill_a_cache_for_a_whole_step() -> None:
     many = {"objective": "rlhf", "max_length": 4352, "max_completion_length": 4096, "gradient_accumulation_steps": 32}
     found = estimate(**many)
-    assert found.peak_moment == "the writing of completions"
+    assert found.peak_moment == "the generation of answers"
     # 16 layers, 8 heads of 64, keys and values of 2 bytes; without gradients of adapters.
     assert found.components["activations"] == 4 * 32 * (256 + 4096) * 16 * 2 * 8 * 64 * 2
     assert found.components["gradients"] == 0

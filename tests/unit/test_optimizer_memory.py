@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tracing import StorageCount
 from workbench.engine.errors import InputError
 from workbench.engine.memory.optimizers import OPTIMIZERS, Trained, optimizer_of, state_bytes, step_bytes
+from workbench.worker.rehearsal.storages import StorageTracker
 
 SHAPES = [(512, 1024), (300, 700), (64,), (1024, 512), (1024, 512)]
 TENSORS = [Trained(512 * 1024, 512 + 1024), Trained(300 * 700, 300 + 700), Trained(64), Trained(1024 * 512, 1536, 2)]
@@ -34,6 +34,7 @@ def build(name: str, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimi
     return found(parameters, lr=1e-3, optim_bits=8 if "8bit" in name else 32)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
 @pytest.mark.parametrize("name", REAL)
 def test_states_and_step_are_those_of_the_real_optimizer(name: str, dtype: torch.dtype) -> None:
@@ -56,17 +57,17 @@ def test_states_and_step_are_those_of_the_real_optimizer(name: str, dtype: torch
     assert state_bytes(OPTIMIZERS[name], TENSORS, width) == pytest.approx(sum(states.values()), rel=1e-4)
 
     backward()
-    with StorageCount() as count:
-        for tensor in (*parameters, *(parameter.grad for parameter in parameters)):
-            count.add(tensor)
-        for state in optimizer.state.values():
-            for value in state.values():
-                if isinstance(value, torch.Tensor):
-                    count.add(value)
-        before = count.peak = count.live
+    with StorageTracker(fake=False) as tracker:
+        tracker.add(parameters, "weights")
+        tracker.add((parameter.grad for parameter in parameters if parameter.grad is not None), "gradients")
+        tracker.add((value for state in optimizer.state.values() for value in state.values()
+                     if isinstance(value, torch.Tensor)), "optimizer")
+        tracker.begin("the optimizer step", "workspace")
         optimizer.step()
+        tracker.finish()
+    found = tracker.segments[0]
     step = step_bytes(OPTIMIZERS[name], TENSORS, width)
-    assert count.peak - before == pytest.approx(step, rel=1e-3, abs=4096)
+    assert sum(found.peak) - sum(found.start) == pytest.approx(step, rel=1e-3, abs=4096)
 
 
 def test_small_tensors_and_embeddings_keep_32_bits_in_bitsandbytes() -> None:

@@ -116,3 +116,21 @@ def test_storages_are_counted_once_in_blocks_and_forgotten() -> None:
 def test_an_architecture_that_transformers_does_not_know() -> None:
     with pytest.raises(InputError, match="does not know the architecture 'mystery'"):
         read_config({"model_type": "mystery"})
+
+
+def test_gradients_that_meet_are_summed_in_place_unless_another_still_reads_the_first() -> None:
+    def made(backward_of: Any) -> int:
+        leaf = torch.randn(64, 64, requires_grad=True)
+        with StorageTracker(fake=False) as tracker:
+            loss = backward_of(leaf * 1)
+            tracker.begin("backward")
+            loss.backward()
+            tracker.finish()
+        assert leaf.grad is not None
+        expected, = torch.autograd.grad(backward_of(leaf * 1), leaf)
+        assert torch.equal(leaf.grad, expected)
+        return sum(tracker.segments[0].peak) - sum(tracker.segments[0].start)
+
+    one = 64 * 64 * 4
+    assert made(lambda x: (x * 2 + x * 3).sum()) <= 3 * one
+    assert made(lambda x: (x + torch.sigmoid(x)).mul(2).sum()) <= 3 * one

@@ -56,6 +56,8 @@ def attend(b: BlockBuilder, family: Family, shape: AttentionShape, x: int) -> in
     kernel = "written out" if family.written_out else "sinks" if family.sinks else "no sdpa" if family.no_sdpa else ""
     if shape.softcap:
         kernel = "softcap"
+    elif family.scores:
+        kernel = f"written out, {family.scores}"
     y = b.op("attention", (query, key, value), shape.heads * shape.value_dim, variant=kernel, heads=shape.heads,
              share=shape.dropout)  # fmt: skip
     if family.sinks:

@@ -89,6 +89,10 @@ class Family:
     """A fused product cut by slicing, whose backward pads each part's gradient to the whole."""
     written_out: bool = False
     """Attention is written out in the model: no kernel, the scores are kept whatever `attn_implementation` says."""
+    scores: Literal["", "clipped", "held"] = ""
+    """Written-out scores pass `torch.max`, which keeps them (XGLM), or stay beside their masked form (BLOOM)."""
+    returns_scores: bool = False
+    """A block's answer holds its attention weights: they live on while the next block runs forward."""
     no_sdpa: bool = False
     """transformers refuses or ignores "sdpa" here, and runs eager attention."""
     sinks: bool = False
@@ -135,8 +139,8 @@ _GPT2: dict[str, Any] = {
 _GPTJ: dict[str, Any] = {
     "residual": "parallel", "norm": "layer", "out": "out_proj", "mlp": ("fc_in", "fc_out"), "gated": False,
     "mlp_bias": "yes", "head_bias": "yes", "kv_heads": "", "head_dim": "", "intermediate": "n_inner",
-    "activation": "activation_function", "rotary": "pairs", "written_out": True, "dropout": "resid_pdrop",
-    "attention_dropout": "attn_pdrop",
+    "activation": "activation_function", "rotary": "pairs", "written_out": True, "returns_scores": True,
+    "dropout": "resid_pdrop", "attention_dropout": "attn_pdrop",
 }
 _FAIRSEQ: dict[str, Any] = {
     "norm": "layer", "out": "out_proj", "mlp": ("fc1", "fc2"), "gated": False, "kv_heads": "", "head_dim": "",
@@ -198,7 +202,7 @@ _ROWS = (
     Family("gpt_bigcode", "GPTBigCodeForCausalLM", **_GPT2, variant="gpt_bigcode"),
     Family("gpt_neo", "GPTNeoForCausalLM", norm="layer", out="out_proj", mlp=("c_fc", "c_proj"), gated=False,
            out_bias="yes", mlp_bias="yes", kv_heads="", head_dim="", activation="activation_function", rotary="none",
-           written_out=True, dropout="resid_dropout", positions="max_position_embeddings",
+           written_out=True, returns_scores=True, dropout="resid_dropout", positions="max_position_embeddings",
            scaled_embedding=True),
     Family("gpt_neox", "GPTNeoXForCausalLM", **_NEOX, qkv_bias="attention_bias", out_bias="attention_bias",
            rotary="partial", dropout="hidden_dropout", variant="gpt_neox"),
@@ -212,11 +216,11 @@ _ROWS = (
     Family("persimmon", "PersimmonForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", qk_norm="head",
            qk_norm_flag="qk_layernorm", rotary="partial", dropout="hidden_dropout"),
     Family("bloom", "BloomForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", rotary="none", written_out=True,
-           slices=True, intermediate="", activation="", embedding_norm=True, dropout="hidden_dropout",
-           scaled_embedding=True, fixed={"activation": "bloom_gelu"}),
+           scores="held", returns_scores=True, slices=True, intermediate="", activation="", embedding_norm=True,
+           dropout="hidden_dropout", scaled_embedding=True, fixed={"activation": "bloom_gelu"}),
     Family("mpt", "MptForCausalLM", norm="layer_no_bias", qkv=("Wqkv",), out="out_proj", mlp=("up_proj", "down_proj"),
-           gated=False, kv_heads="", head_dim="", rotary="none", written_out=True, intermediate="", activation="",
-           fixed={"activation": "gelu"}),
+           gated=False, kv_heads="", head_dim="", rotary="none", written_out=True, returns_scores=True, intermediate="",
+           activation="", fixed={"activation": "gelu"}),
     Family("stablelm", "StableLmForCausalLM", norm="layer", qkv_bias="use_qkv_bias", head_dim="", qk_norm="head",
            qk_norm_flag="qk_layernorm", qk_norm_kind="layer_no_bias", qk_norm_each_head=True, rotary="partial",
            dropout="hidden_dropout", variant="stablelm"),
@@ -226,7 +230,7 @@ _ROWS = (
            positions="max_position_embeddings", position_offset=2, embedding_width="word_embed_proj_dim",
            variant="opt"),
     Family("xglm", "XGLMForCausalLM", **_FAIRSEQ, intermediate="ffn_dim", activation="activation_function",
-           dropout="dropout", written_out=True),
+           dropout="dropout", written_out=True, scores="clipped"),
     Family("biogpt", "BioGptForCausalLM", **_FAIRSEQ, dropout="hidden_dropout_prob",
            attention_dropout="attention_probs_dropout_prob", positions="max_position_embeddings", position_offset=2),
     Family("cohere", "CohereForCausalLM", "parallel", "layer_fp32", **_BIAS, rotary="fp32",

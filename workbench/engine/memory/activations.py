@@ -4,6 +4,7 @@ Read off the block's own operations (catalog/operations.py): steps.py says what 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from workbench.engine.catalog.builder import BlockBuilder
 from workbench.engine.catalog.operations import Block
@@ -13,17 +14,19 @@ from workbench.engine.memory.setting import Setting
 from workbench.engine.memory.steps import Steps
 from workbench.engine.memory.tape import Tape
 
-__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "norm_saved"]
+__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "norm_saved", "stream_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockActivations:
     """Bytes of one block: `saved` per token until its backward, `fixed` whatever the number of tokens. `levels` are the
-    bytes per token at each point of its run, with the trained weights that have no gradient yet then."""
+    bytes per token at each point of its run, with the trained weights that have no gradient yet then. `forward` is
+    attention's share of the forward pass with the scores that the block before returned; 0 where none does."""
 
     saved: float
     levels: tuple[tuple[float, int], ...]
     fixed: float = 0
+    forward: float = 0
 
 
 def block_activations(setting: Setting, block: Block) -> BlockActivations:
@@ -38,12 +41,19 @@ def block_activations(setting: Setting, block: Block) -> BlockActivations:
             hint="Name the attention layers in target_modules: q_proj, k_proj, v_proj, o_proj.",
         )
     tape = _run(setting, block)
+    forward = 0.0
+    if setting.architecture.traits.returns_scores:
+        # In the type of the values: that of the block's input where bitsandbytes' layers made them.
+        width = setting.precision.stream if setting.precision.quantization != "none" else setting.precision.compute
+        heads = sum(operation.heads for operation in block.operations if operation.kind == "attention")
+        forward = tape.in_attention + width * heads * setting.keys
     fixed = 0.0
     if block.experts and setting.adapts_experts:
         # peft's target_parameters: a merged copy of all weights.
         fixed = setting.precision.compute * block.experts.parameters
     pending = _pending(setting, block)
-    return BlockActivations(tape.saved, tuple((alive, pending[walked]) for alive, walked in tape.levels), fixed)
+    return BlockActivations(tape.saved, tuple((alive, pending[walked]) for alive, walked in tape.levels), fixed,
+                            forward)
 
 
 def _pending(setting: Setting, block: Block) -> list[int]:
@@ -63,6 +73,24 @@ def final_norm(setting: Setting) -> tuple[float, float]:
     """Bytes per token of the final norm: what it keeps and its output; and all that its backward has alive."""
     tape = _final_norm(setting)
     return tape.saved + setting.precision.stream * setting.architecture.hidden_size, tape.peak
+
+
+@lru_cache(maxsize=256)
+def stream_bytes(setting: Setting) -> int:
+    """Bytes per number between the blocks. bitsandbytes' layers answer in their input's type, so that what autocast
+    computes in fp32, as LayerNorm, reaches the residual stream; so does the norm of an embedding (BLOOM)."""
+    precision, traits = setting.precision, setting.architecture.traits
+    if not precision.autocast or (precision.quantization == "none" and not traits.embedding_norm):
+        return precision.stream
+    if traits.embedding_norm and traits.layer_norm:
+        return 4
+    last = []
+    for block in setting.architecture.blocks:
+        steps = Steps(setting, block)
+        for operation in block.operations:
+            steps.of(operation)
+        last += [steps.numbers[operation.outputs[0]] for operation in block.operations[-1:]]
+    return int(max([precision.stream, *last]))
 
 
 def norm_saved(setting: Setting, size: int) -> float:

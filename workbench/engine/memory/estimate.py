@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from workbench.engine.catalog.architecture import Architecture
 from workbench.engine.memory import terms
+from workbench.engine.memory.activations import stream_bytes
 from workbench.engine.memory.case import MemoryCase, TuningName, checked, precision_of
 from workbench.engine.memory.generation import generation_bytes
 from workbench.engine.memory.lines import Activations, ModelLines, model_lines
@@ -99,6 +100,7 @@ class Estimator:
         self._adapted = frozenset[str]()
         if not full:
             self._adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
+        self.precision = replace(precision, stream=stream_bytes(self._setting(1)))
 
     @property
     def static(self) -> float:
@@ -144,7 +146,7 @@ class Estimator:
         if self.case.objective == "rlhf":
             cache, work = generation_bytes(self.architecture, self.case, self.precision, batch, length)
             # Written at the start of an optimizer step: there are no gradients yet.
-            moments.append(_Moment("the writing of completions", activations=cache, workspace=work))
+            moments.append(_Moment("the generation of answers", activations=cache, workspace=work))
         return max(moments, key=_added)
 
     def _moments(self, batch: int, length: int) -> list[_Moment]:
@@ -158,14 +160,17 @@ class Estimator:
         has_head = objective_of(case.objective).loss != "score"
         checkpointing, tied = case.gradient_checkpointing, has_head and self.architecture.tie_word_embeddings
         before = total if self.accumulates else 0
-        # The head's gradient comes first; that of an untied embedding last of all, after the first block's.
-        with_head = total if self.accumulates else embedding if has_head else 0
-        with_blocks = total if self.accumulates else total - act.pending * self.precision.trained / split.shards - (
-            0 if tied else embedding)
+        # The head's gradient comes first; that of an untied embedding last of all, after the first block's. A tied one
+        # waits for the embedding's before both join what was accumulated.
+        waiting = embedding if self.accumulates and tied else 0
+        with_head = total + waiting if self.accumulates else embedding if has_head else 0
+        ungiven = act.pending * self.precision.trained / split.shards + (0 if tied else embedding)
+        with_blocks = total + waiting if self.accumulates else total - ungiven
         cast = self.cast.in_backward
         in_block = act.fixed_in_block + self.cast.in_block + split.in_block
         blocks = ("of layer recompute",) * 2 if checkpointing else ("of the last layer", "of the first layer")
         return [
+            _Moment("the forward pass of the last block", before, 0, (act.kept + act.in_forward) * tokens),
             _Moment("the loss", before, 0, (act.kept + act.head) * tokens, loss.forward,
                     act.fixed + self.cast.in_forward + split.at_loss),
             _Moment("the loss", before, 0, (act.kept + act.head) * tokens, loss.backward,
@@ -180,7 +185,7 @@ class Estimator:
             _Moment("the optimizer step", total, self.step),
             # Embedding gradients are dense; one that joins another is there twice.
             _Moment("the backward pass of the embedding", total,
-                    workspace=(embedding if tied or self.accumulates else 0) + split.at_embedding),
+                    workspace=embedding * (tied + self.accumulates) + split.at_embedding),
         ]
 
     def _activations_of(self, batch: int, length: int) -> Activations:

@@ -6,7 +6,7 @@ Read in Liger's ops/rms_norm.py, in the Unsloth kernels that fms-acceleration's 
 
 from typing import TYPE_CHECKING
 
-from workbench.engine.catalog.operations import Operation
+from workbench.engine.catalog.operations import Block, Operation
 from workbench.engine.memory.setting import Setting
 
 if TYPE_CHECKING:
@@ -51,3 +51,12 @@ def recompute_change(setting: Setting) -> float:
     """Reentrant checkpointing, transformers 4's default, holds the recomputed output until the backward has ended."""
     reentrant = setting.case.gradient_checkpointing and setting.case.on_transformers_4
     return setting.precision.stream * setting.architecture.hidden_size if reentrant else 0
+
+
+def held_inputs(setting: Setting, block: Block) -> float:
+    """Bytes per token that a checkpointed block keeps all the same: MatMul8bitLt holds its inputs by itself, where
+    the hooks of non-reentrant checkpointing do not see them (bitsandbytes autograd/_functions.py, `ctx.tensors`)."""
+    if setting.precision.quantization != "int8" or setting.case.on_transformers_4:
+        return 0
+    inputs = {op.inputs[0]: op.layer.in_features for op in block.operations if op.layer and op.layer.quantised}
+    return setting.precision.stream * sum(inputs.values())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from workbench.engine.catalog.operations import Block
 from workbench.engine.memory.activations import BlockActivations, block_activations, final_norm, norm_saved
-from workbench.engine.memory.kernels import recompute_change
+from workbench.engine.memory.kernels import held_inputs, recompute_change
 from workbench.engine.memory.litgpt import litgpt_block
 from workbench.engine.memory.setting import Setting
 from workbench.engine.memory.steps import materialises_scores
@@ -34,6 +34,8 @@ class Activations(NamedTuple):
     while_dequantising: float
     fixed: float
     fixed_in_block: float
+    in_forward: float
+    """A later block's forward pass, where blocks return their scores and checkpointing keeps little else."""
     pending: float
     """Weights of a block that are still without gradient at its peak."""
 
@@ -57,6 +59,7 @@ class _BlockLines(NamedTuple):
     saved: Line
     backward: tuple[tuple[Line, int], ...]
     fixed: float
+    forward: Line
     inner: int
     """Width of the widest input of a linear layer."""
 
@@ -73,6 +76,7 @@ class ModelLines:
         scores = any(materialises_scores(op, setting.case.attn_implementation) for op in attends)
         self.depends_on_keys = scores or setting.masked
         self.blocks = [self._block(block) for block in architecture.blocks]
+        self.held = sum(block.count * held_inputs(setting, block) for block in architecture.blocks)
         self.head, self.in_norm = final_norm(setting)
         self.before_adapters = norm_saved(setting, architecture.hidden_size) if setting.adapted else 0.0
 
@@ -82,13 +86,15 @@ class ModelLines:
         if self.depends_on_keys:
             long = block_activations(replace(setting, keys=setting.keys + _FURTHER_KEYS), block)
             saved, backward = _line(short.saved, long.saved), _highest(short, long)
+            forward = _line(short.forward, long.forward)
         else:
             peak, pending = max(short.levels, key=_bytes)
             saved, backward = Line(short.saved, 0), ((Line(peak - short.saved, 0), pending),)
+            forward = Line(short.forward, 0)
         if setting.case.kernels == "litgpt":
             saved = Line(litgpt_block(setting, block), 0)
         inner = max(linear.in_features for linear in block.linears)
-        return _BlockLines(block.count, saved, backward, short.fixed, inner)
+        return _BlockLines(block.count, saved, backward, short.fixed, forward, inner)
 
     def at(self, keys: int) -> Activations:
         """Bytes per token for a number of keys of at least 1."""
@@ -105,17 +111,18 @@ class ModelLines:
             kept = sum(block.blocks * size for block, size in zip(blocks, saved, strict=True)) - self.before_adapters
             fixed = sum(block.blocks * block.fixed for block in blocks)
             return Activations(kept, self.head, self.in_norm, max(map(_bytes, peaks)), whole, max(last), fixed, fixed,
-                               pending)
+                               0, pending)
         # Checkpointing keeps each block's input. The first one is the embedding's output: 16 bits even where fp32 norms
         # raise the rest. With adapters it is a leaf that asks for a gradient, and stays alive beside its scaled copy
         # where the embedding is scaled outside its module.
         first = (precision.weight if precision.autocast else precision.stream) * architecture.hidden_size
         leaf = first if setting.adapted and architecture.traits.scaled_embedding else 0
-        kept = float((architecture.num_hidden_layers - 1) * stream + first + leaf)
+        kept = float((architecture.num_hidden_layers - 1) * stream + first + leaf) + self.held
         more = recompute_change(setting)
         in_last = max(size + peak for size, peak in zip(saved, last, strict=True)) + more
         return Activations(kept, self.head, self.in_norm, whole + more, first + leaf + whole + more, in_last, 0,
-                           max(block.fixed for block in blocks), pending)
+                           max(block.fixed for block in blocks), max(block.forward.at(keys) for block in blocks),
+                           pending)
 
 
 @lru_cache(maxsize=256)

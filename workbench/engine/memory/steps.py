@@ -81,7 +81,7 @@ class Steps:
         else:
             mask = w_in if case.lora_dropout else 0
             step.copies = mask + product * w_in
-        cast = p.trained * w_in if copies and p.trained != given else 0.0
+        cast = p.trained * w_in if copies and p.quantization == "none" and p.trained != given else 0.0
         step.copies += product * case.lora_r
         # Forward: the cast input lives until the function ends; beside the sum stand the result and the scaled product.
         step.forward = cast + (step.number + product) * w_out
@@ -146,8 +146,8 @@ class Steps:
                 cast = powers * w if powers != given else 0.0
                 copies = size + cast + 2 * powers * w
                 return Step(powers, () if cast else (x,), copies, powers * w, 2 * powers * w, ((x, size),))
-            case "xielu":  # expm1 runs in fp32 under autocast; its difference is kept where its factor is trained
-                copies = (1 + given + powers * (2 if self.setting.full else 1)) * w
+            case "xielu":  # softplus and expm1 run in fp32 under autocast; a difference is kept where its factor trains
+                copies = (1 + powers * (3 if self.setting.full else 2)) * w
                 return Step(powers, (x,), copies, 2 * powers * w, 3 * powers * w, ((x, size),))
             case "sigmoid":
                 return Step(given, op.outputs, 0, 0, size, ((x, size),))
@@ -195,26 +195,37 @@ class Steps:
         gradients = tuple((v, self.numbers[v] * self.width(v)) for v in values)
         given = sum(size for _, size in gradients)
         kept = tuple(v for v in values if self.numbers[v] == work)
-        # Keys and values repeated for every query head, where the kernel wants them so.
+        # Keys and values repeated for every query head, where the kernel wants them so: copies, and no longer views.
         times = self.width(query) / self.width(key)
-        repeated = work * (times - 1) * (self.width(key) + self.width(value))
+        repeated = work * times * (self.width(key) + self.width(value)) if times > 1 else 0
+        if repeated and (self.setting.masked or materialises_scores(op, case.attn_implementation)):
+            casts -= sum(work * self.width(v) for v in (key, value) if self.numbers[v] != work)
+            kept = tuple(v for v in kept if v == query)
         if materialises_scores(op, case.attn_implementation):
             scores = op.heads * self.setting.keys
             kept_scores, back = self._scores(op, work)
             copies = casts + repeated + kept_scores * scores
-            return Step(work, kept, copies, 4 * scores, back * scores + given, gradients)
+            forward = 4 + (work if op.variant == "written out, held" else 0)
+            return Step(work, kept, copies, forward * scores, back * scores + given, gradients)
         copies = casts + 4.0 * op.heads  # fused kernels keep one fp32 log-sum-exp a head
         if self.setting.masked:
             # With a mask, SDPA takes the memory-efficient kernel: the mask in the query's type, heads repeated.
             copies += work * self.setting.keys + repeated
-        return Step(work, (*kept, *op.outputs), copies, 0, given + casts, gradients)
+        return Step(work, (*kept, *self._laid_out(op, self.setting.masked)), copies, 0, given + casts, gradients)
+
+    def _laid_out(self, op: Operation, masked: bool) -> tuple[int, ...]:
+        """Attention's output as it is kept. The memory-efficient kernel lays it out token by token, so that making it
+        contiguous copies nothing (native/transformers/cuda/attention.cu, _efficient_attention_forward)."""
+        copied = [o.outputs for o in self.block.operations if o.kind == "copy" and o.inputs == op.outputs]
+        return copied[0] if masked and copied else op.outputs
 
     def _scores(self, op: Operation, work: float) -> tuple[float, float]:
         """Bytes per score that are kept, and that the backward needs on top."""
         if op.variant == "sinks":  # GPT-OSS's softmax stays in 16 bits
             return work, 3 * work
         # Softmax in fp32, its cast to 16 bits for the product with the values; dropout's mask; the capped scores' tanh.
-        kept = 4 + (work if work != 4 else 0) + (1 if op.share else 0) + (work if op.variant == "softcap" else 0)
+        kept = 4 + (work if work != 4 else 0) + (1 if op.share else 0)
+        kept += work if op.variant in ("softcap", "written out, clipped") else 0
         # Softmax's two fp32 gradients, when the cast is gone.
         return kept, 8 if work == 4 else 8 - work
 
@@ -262,6 +273,6 @@ class Steps:
 
 def materialises_scores(op: Operation, implementation: str) -> bool:
     """Whether attention keeps a number per head and key, for want of a fused kernel."""
-    if op.variant == "written out" or implementation == "eager":
+    if op.variant.startswith("written out") or implementation == "eager":
         return True
     return op.variant in ("no sdpa", "softcap", "sinks") and implementation == "sdpa"

@@ -8,7 +8,7 @@ from workbench.engine.memory.steps import Step
 
 class Tape:
     """Bytes per token of one run. `saved` is what stays for the backward; `levels` what was alive at each of its
-    points, with how many operations the backward had done by then.
+    points, with how many operations the backward had done by then; `in_attention` the most in attention's forward.
 
     The points are the same whatever the sizes, so that those of two runs can be told by their place.
 
@@ -25,6 +25,7 @@ class Tape:
             self.sizes[0] = 0
         self.live = self.sizes[0]
         self.levels = [(self.live, 0)]
+        self.in_attention = 0.0
         self.holders: dict[int, int] = {}  # steps that keep a value's storage
         self._forward()
         self.saved = self.live - self._output_bytes()
@@ -46,6 +47,8 @@ class Tape:
             new = sum(self.sizes[v] for v in op.outputs if self.roots[v] == v)
             self.live += step.copies + new
             self.levels.append((self.live + step.forward, 0))
+            if op.kind == "attention":
+                self.in_attention = self.live + step.forward
             for v in {self.roots[v] for v in step.keeps}:
                 self.holders[v] = self.holders.get(v, 0) + 1
             for v in {self.roots[v] for v in op.inputs}:

@@ -53,6 +53,13 @@ def worst_case_batch(recipe: Recipe, trainer: GRPOTrainer) -> dict[str, Any]:
             "advantages": torch.zeros(rows), "num_items_in_batch": torch.tensor(float(rows * answer))}
 
 
+def scored_positions(recipe: Recipe, trainer: GRPOTrainer) -> dict[tuple[int, ...], int]:
+    """By the shape of the labels that trl's fused head compares: the positions of answers among them."""
+    rows, answer = recipe.training.per_device_train_batch_size, answer_length(recipe)
+    prompt = max(recipe.training.max_length - answer, 1)
+    return {(rows, prompt + answer - 1): rows * answer}
+
+
 def rollout(recipe: Recipe, trainer: GRPOTrainer) -> None:
     """What sampling the answers of one optimizer step allocates: the prompts' forward pass, and the last token's.
 

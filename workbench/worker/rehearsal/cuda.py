@@ -85,28 +85,47 @@ def as_on_cuda() -> Iterator[None]:
 
 
 # What CUDA's autocast runs in fp32 and the CPU's does not, by the names Python code calls it
-# (AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE in torch/include/ATen/autocast_mode.h).
+# (AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE in torch/include/ATen/autocast_mode.h); square is made of pow.
 _FP32_NAMES = ("acos", "asin", "cosh", "erfinv", "exp", "expm1", "log", "log10", "log2", "log1p", "reciprocal", "rsqrt",
-               "sinh", "tan", "pow", "__pow__", "__rpow__", "norm", "dist", "renorm", "logsumexp", "prod", "cumprod",
-               "cumsum", "sum", "cosine_similarity", "layer_norm", "rms_norm", "group_norm", "softplus", "nll_loss",
-               "cross_entropy", "kl_div", "l1_loss", "smooth_l1_loss", "huber_loss", "mse_loss",
+               "sinh", "tan", "square", "pow", "__pow__", "__rpow__", "norm", "dist", "renorm", "logsumexp", "prod",
+               "cumprod", "cumsum", "sum", "cosine_similarity", "layer_norm", "rms_norm", "group_norm", "softplus",
+               "nll_loss", "cross_entropy", "kl_div", "l1_loss", "smooth_l1_loss", "huber_loss", "mse_loss",
                "binary_cross_entropy_with_logits", "softmax", "log_softmax")
 _FP32 = frozenset(getattr(owner, name) for owner in (torch, torch.Tensor, functional, torch.linalg)
                   for name in _FP32_NAMES if hasattr(owner, name))
 
 
+# CUDA's reductions read 16 bits and write fp32 without a copy (aten/src/ATen/native/ReduceOps.cpp, gpu_lowp_to_f32).
+_SUMS = frozenset((torch.sum, torch.Tensor.sum, torch.prod, torch.Tensor.prod))
+
+
 class CudaFunctions(TorchFunctionMode):
-    """CUDA's autocast to fp32 and its choice of attention kernel, for tensors on the CPU."""
+    """CUDA's autocast to fp32, its dropout and its choice of attention kernel, for tensors on the CPU."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is functional.scaled_dot_product_attention:
             return attention(*args, **kwargs)
-        if func in _FP32 and torch.is_autocast_enabled("cpu") and kwargs.get("dtype") is None:
+        if func is functional.dropout:
+            return _dropout(*args, **kwargs)
+        if func in _SUMS and args and _is_low(args[0]) and torch.is_autocast_enabled("cpu"):
+            kwargs = {"dtype": torch.float32, **kwargs}
+        elif func in _FP32 and torch.is_autocast_enabled("cpu") and kwargs.get("dtype") is None:
             args = tuple(map(_to_fp32, args))
             kwargs = {name: _to_fp32(value) for name, value in kwargs.items()}
         return func(*args, **kwargs)
 
 
+def _dropout(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+    """CUDA's fused kernel keeps a mask of one byte a number, the CPU a factor of the input's own type
+    (aten/src/ATen/native/Dropout.cpp, is_fused_kernel_acceptable)."""
+    return torch.native_dropout(x, p, True)[0] if training and 0 < p < 1 and not inplace else \
+        functional.dropout(x, p, training, inplace)
+
+
 def _to_fp32(value: Any) -> Any:
-    return value.float() if isinstance(value, torch.Tensor) and value.dtype in LOW else value
+    return value.float() if _is_low(value) else value
+
+
+def _is_low(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype in LOW

@@ -1,7 +1,7 @@
 """Follows every storage that torch makes and frees, as an allocator would: bytes alive, by component and by segment."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,13 @@ class StorageTracker(TorchDispatchMode):
 
     New storages go to `component`, those that operators in `scratch` return to the workspace; `workspaces` says how
     many bytes an operator needs inside. On fake tensors (`fake`), values that a program reads are made up (true, or
-    1), and shapes that depend on values take their largest size: every position of a mask counts.
+    1), and shapes that depend on values take their largest size: every position of a mask counts, but where `selected`
+    says how many do, by the mask's shape.
     """
 
     def __init__(self, fake: bool, workspaces: dict[Any, Callable[..., int]] | None = None,
-                 scratch: frozenset[Any] = frozenset()) -> None:
+                 scratch: frozenset[Any] = frozenset(),
+                 selected: Mapping[tuple[int, ...], int] | None = None) -> None:
         super().__init__()
         self.component = "activations"
         self.segments: list[Segment] = []
@@ -53,6 +55,7 @@ class StorageTracker(TorchDispatchMode):
         self._fake = fake
         self._workspaces = workspaces or {}
         self._scratch = scratch
+        self._selected = selected or {}
 
     def begin(self, name: str, component: str = "activations", stack: int | None = None,
               layer: int | None = None) -> None:
@@ -85,7 +88,9 @@ class StorageTracker(TorchDispatchMode):
         kwargs = kwargs or {}
         result = NotImplemented
         if self._fake and (made_up := _MADE_UP.get(func)) is not None:
-            result = made_up(func, args, kwargs)
+            result = made_up(func, args, self._selected)
+        if result is NotImplemented and func is aten.add.Tensor and _joins_gradients(*args, **kwargs):
+            result = aten.add_.Tensor(*args)
         if result is NotImplemented:
             result = func(*args, **kwargs)
         self._count(result, "workspace" if func in self._scratch else self.component)
@@ -126,21 +131,37 @@ class StorageTracker(TorchDispatchMode):
         return tuple(self.live.values())
 
 
-def _scalar(func: Any, args: Any, kwargs: Any) -> Any:
+# References to a tensor, and to its storage, while the engine's sum of two gradients is dispatched to Python and nobody
+# else holds it.
+_SOLE, _SOLE_STORAGE = 4, 2
+
+
+def _joins_gradients(one: Any, other: Any, **keywords: Any) -> bool:
+    """Whether this sum is one that autograd makes in place where no dispatch mode watches it: of two gradients, of
+    which it alone holds the first (torch/csrc/autograd/input_buffer.cpp, can_accumulate_inplace)."""
+    if torch._C._current_graph_task_id() == -1 or torch.is_grad_enabled() or keywords:
+        return False
+    if not isinstance(one, torch.Tensor) or not isinstance(other, torch.Tensor) or one.dtype != other.dtype:
+        return False
+    return (one.shape == other.shape and one._use_count() == _SOLE
+            and torch._C._storage_Use_Count(one.untyped_storage()._cdata) == _SOLE_STORAGE)
+
+
+def _scalar(func: Any, args: Any, selected: Any) -> Any:
     dtype = args[0].dtype
     return True if dtype == torch.bool else 1.0 if dtype.is_floating_point else 1
 
 
-def _index(func: Any, args: Any, kwargs: Any) -> Any:
-    """x[mask]: every position is taken."""
+def _index(func: Any, args: Any, selected: Mapping[tuple[int, ...], int]) -> Any:
+    """x[mask]: every position is taken where nothing else is known."""
     tensor, indices = args
     if len(indices) != 1 or indices[0] is None or indices[0].dtype not in (torch.bool, torch.uint8):
         return NotImplemented
     mask = indices[0]
-    return tensor.new_empty((mask.numel(), *tensor.shape[mask.dim():]))
+    return tensor.new_empty((selected.get(tuple(mask.shape), mask.numel()), *tensor.shape[mask.dim():]))
 
 
-def _index_put(func: Any, args: Any, kwargs: Any) -> Any:
+def _index_put(func: Any, args: Any, selected: Any) -> Any:
     """Writing at a mask: the shape stays, whatever is written."""
     tensor, indices = args[:2]
     if not any(index is not None and index.dtype in (torch.bool, torch.uint8) for index in indices):
@@ -148,11 +169,11 @@ def _index_put(func: Any, args: Any, kwargs: Any) -> Any:
     return tensor if func in (aten.index_put_.default, aten._index_put_impl_.default) else torch.empty_like(tensor)
 
 
-def _masked_select(func: Any, args: Any, kwargs: Any) -> Any:
+def _masked_select(func: Any, args: Any, selected: Any) -> Any:
     return args[0].new_empty(torch.broadcast_shapes(args[0].shape, args[1].shape).numel())
 
 
-def _nonzero(func: Any, args: Any, kwargs: Any) -> Any:
+def _nonzero(func: Any, args: Any, selected: Any) -> Any:
     return args[0].new_empty((args[0].numel(), args[0].dim()), dtype=torch.int64)
 
 

@@ -95,8 +95,8 @@ def _followed(trainer: Trainer, module: ModuleType, recipe: Recipe, models: list
         rollout = partial(module.rollout, recipe, trainer)
         # The batch is what the trainer's own rollouts would leave: it must not roll out again.
         trainer._prepare_inputs = lambda inputs: inputs
-    tracker = StorageTracker(platform.fake, kernel_workspaces() if platform.cuda else None,
-                             scratch_operators())
+    scored = module.scored_positions(recipe, trainer) if hasattr(module, "scored_positions") else None
+    tracker = StorageTracker(platform.fake, kernel_workspaces() if platform.cuda else None, scratch_operators(), scored)
     with ExitStack() as stack:
         if platform.fake:
             mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
