@@ -102,6 +102,12 @@ def test_modules_sum_to_the_whole(family: str, changes: dict[str, Any]) -> None:
     assert architecture.num_hidden_layers == 4
 
 
+def test_a_config_in_memory_may_hold_what_json_cannot() -> None:
+    config = small_config("llama")
+    loaded = {**config, "id2label": {0: "LABEL_0"}, "dtype": object()}
+    assert architecture_from_config(loaded).parameters == architecture_from_config(config).parameters
+
+
 def test_a_tied_head_counts_once() -> None:
     untied = architecture_from_config(small_config("llama"))
     tied = architecture_from_config(small_config("llama", tie_word_embeddings=True))

@@ -168,7 +168,7 @@ def architecture_from_config(config: Mapping[str, Any]) -> Architecture:
 
     The same config gives the same object, so that what was worked out for it serves the next keystroke too.
     """
-    return _read(orjson.dumps(config, option=orjson.OPT_SORT_KEYS))
+    return _read(orjson.dumps(config, default=str, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS))
 
 
 @lru_cache(maxsize=64)
