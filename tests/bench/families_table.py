@@ -38,7 +38,8 @@ def middle_config(family: str, depth: int = 4) -> dict[str, Any]:
         elif key in ("num_attention_heads", "n_head", "n_heads", "num_heads", "attention_heads"):
             config[key] = 24
         elif key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"):
-            config[key] = depth
+            # Gemma 3n's last layers share keys with earlier ones of both kinds: it keeps its own depth.
+            config[key] = value if "num_kv_shared_layers" in config else depth
     heads = {"num_key_value_heads": 24 if "v_head_dim" in config else 8, "head_dim": 64, "num_kv_heads": 8}
     latent = {"qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 96}
     if "v_head_dim" in config:
