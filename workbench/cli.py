@@ -9,17 +9,14 @@ import typer
 
 from workbench import cli_memory
 from workbench import cli_support as support
+from workbench.cli_memory import Json, Overrides, RecipeArgument
 from workbench.engine.errors import InputError, WorkbenchError
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]},
                   help="The terminal workbench for fine-tuning language models. Without a command: the application.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a unique part of one, or `last`.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
-                                                     help="Change a setting, e.g. training.learning_rate=1e-4.")]
-RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
 
 
 @app.command()

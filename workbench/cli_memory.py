@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
-                                                     help="Change a setting, e.g. training.max_length=2048.")]
+                                                     help="Change a setting, e.g. training.learning_rate=1e-4.")]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
 
 
