@@ -1,36 +1,18 @@
 """A recipe: everything that defines a run, as frozen, strictly checked models."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from workbench.engine.objectives import ObjectiveId
+from workbench.engine.recipe_data import DatasetPart, DatasetSettings, DataSettings
+from workbench.engine.recipe_objectives import DpoSettings, KtoSettings, OrpoSettings, RewardSettings, RlhfSettings
+from workbench.engine.recipe_section import Positive, Section, Strings
 from workbench.engine.text import slug
 from workbench.engine.tuning import TUNINGS, TuningId
 
-Positive = Annotated[int, Field(ge=1)]
-Strings = Annotated[tuple[str, ...], Field(strict=False)]
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, no unknown keys, no coerced types; attribute docstrings are the help texts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class DatasetSettings(Section):
-    """Where the rows come from."""
-
-    path: str
-    """A local file, a Hugging Face dataset id, or a built-in name such as `glossary`."""
-    split: str = "train"
-    """The split to train on, for a dataset from the Hub."""
-    eval_path: str | None = None
-    """Rows to evaluate on, never trained on; a local file or a built-in name."""
-    eval_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """The share of rows set aside for evaluation, when there is no `eval_path`."""
-    max_rows: Positive | None = None
-    """Use only the first rows, for a quick trial."""
+__all__ = ["DatasetPart", "DatasetSettings", "HardwareSettings", "LoraSettings", "QuantizationSettings", "Recipe",
+           "SampleSettings", "Section", "TrainingSettings"]
 
 
 class LoraSettings(Section):
@@ -104,6 +86,14 @@ class TrainingSettings(Section):
     """Checkpoints kept; older ones are deleted."""
     eval_steps: Positive | None = None
     """Evaluate every so many steps; default: once an epoch when there is something to evaluate on."""
+    early_stopping_patience: Positive | None = None
+    """Stop after so many evaluations without a better `metric_for_best_model`; null: never."""
+    load_best_model_at_end: bool = False
+    """Keep the checkpoint with the best `metric_for_best_model`, and make it the result."""
+    metric_for_best_model: str = "eval/loss"
+    """The metric of an evaluation that tells which checkpoint is best."""
+    greater_is_better: bool | None = None
+    """Whether more of that metric is better; default: no for a loss or a perplexity, yes for all others."""
     seed: Annotated[int, Field(ge=0)] = 42
     """Seed of the weights' initialisation, the data order and the sampling."""
 
@@ -148,11 +138,21 @@ class Recipe(Section):
     training: TrainingSettings = TrainingSettings()
     samples: SampleSettings = SampleSettings()
     hardware: HardwareSettings = HardwareSettings()
+    data: DataSettings = DataSettings()
+    dpo: DpoSettings = DpoSettings()
+    rt: DpoSettings = DpoSettings()
+    orpo: OrpoSettings = OrpoSettings()
+    kto: KtoSettings = KtoSettings()
+    reward: RewardSettings = RewardSettings()
+    rlhf: RlhfSettings = RlhfSettings()
+    stages: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+    """A pipeline: each stage is what it sets differently from the rest of the recipe, and begins from the last one's
+    result."""
 
     @field_validator("dataset", mode="before")
     @classmethod
     def _path_alone(cls, value: object) -> object:
-        return {"path": value} if isinstance(value, str) else value
+        return {"path": value} if isinstance(value, str | list | tuple) else value
 
     @model_validator(mode="before")
     @classmethod

@@ -50,7 +50,8 @@ def resolve_recipe(recipe: Recipe, base_dir: Path | None) -> Recipe:
         return str(source.path) if source.kind == "file" else source.name
 
     dataset = recipe.dataset.model_copy(update={
-        "path": absolute(recipe.dataset.path),
+        "path": absolute(given) if isinstance(given := recipe.dataset.path, str)
+        else tuple(part.model_copy(update={"path": absolute(part.path)}) for part in given),
         "eval_path": absolute(recipe.dataset.eval_path) if recipe.dataset.eval_path else None,
     })
     model = resolve_model(recipe.model, base_dir)

@@ -285,4 +285,4 @@ class PlanScreen(RehearsingScreen):
     def action_data(self) -> None:
         """Look at the dataset."""
         if self._recipe is not None:
-            self.workbench.inspect_data(self._recipe.dataset.path, self._base_dir)
+            self.workbench.inspect_data(self._recipe.dataset.label, self._base_dir)
