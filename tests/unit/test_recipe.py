@@ -118,3 +118,9 @@ def test_every_setting_is_explained() -> None:
         return found
 
     assert unexplained(Recipe) == []
+
+
+def test_recipes_with_mappings_in_them_are_hashable() -> None:
+    text = MINIMAL + "stages: [{objective: sft}]\n"
+    assert hash(parse_recipe(text)) == hash(parse_recipe(text))
+    assert parse_recipe(text) in {parse_recipe(text)}

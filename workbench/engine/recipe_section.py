@@ -12,3 +12,7 @@ class Section(BaseModel):
     """A part of a recipe; attribute docstrings are the help texts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    def __hash__(self) -> int:
+        """By its values: mappings among them are not hashable themselves."""
+        return hash((type(self), self.model_dump_json()))
