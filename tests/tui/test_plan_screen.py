@@ -15,7 +15,8 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe
 from workbench.tui.app import Hardware, WorkbenchApp
 from workbench.tui.screens.plan import PlanScreen
-from workbench.tui.widgets.fields import Choice, Field, text_to_value, value_to_text
+from workbench.tui.widgets.field_text import text_to_value, value_to_text
+from workbench.tui.widgets.fields import Choice, Field
 from workbench.tui.widgets.memory_table import MemoryTable
 
 GIB = 2**30
