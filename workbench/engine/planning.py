@@ -11,6 +11,7 @@ from workbench.engine.catalog.models import ModelSource, nearest_models, resolve
 from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
 from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError
+from workbench.engine.evaluation import evaluation_faults
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.memory.calibration import Throughput, calibrated, throughput, training_seconds
@@ -138,6 +139,7 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
         able = ", ".join(objective.id for objective in OBJECTIVES.values() if objective.trainable)
         problems.append(PlanProblem("objective", f"{OBJECTIVES[recipe.objective].title} cannot be trained by this "
                                     "version yet, only planned and rehearsed.", f"It trains: {able}."))
+    problems += [PlanProblem(*fault) for fault in evaluation_faults(recipe)]
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
     steps = planned_steps(recipe, facts.rows if facts else None)

@@ -43,6 +43,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     from workbench.engine.catalog.models import resolve_model
     from workbench.worker import loading
     from workbench.worker.callbacks.control import ControlCallback
+    from workbench.worker.callbacks.evaluation import EvaluationCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
     from workbench.worker.callbacks.samples import SamplesCallback
     from workbench.worker.callbacks.stopwatch import Stopwatch
@@ -63,6 +64,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     samples = SamplesCallback(recipe.samples, tokenizer, reporter, stopwatch, recipe.training.seed)
     probe = ProbeCallback(recipe, tokenizer, reporter, stopwatch)
     checkpoints = CheckpointCallback(recipe, reporter, stopwatch)
+    evaluation = EvaluationCallback(recipe, reporter, stopwatch, checkpoints)
     control = ControlCallback(reporter, sample=samples.ask, save=checkpoints.ask)
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop())
 
@@ -78,7 +80,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
         recipe, model, tokenizer, train, held_out, device, str(run.path),
-        [control, MetricsCallback(reporter, stopwatch), probe, samples, checkpoints])
+        [control, MetricsCallback(reporter, stopwatch), evaluation, probe, samples, checkpoints])
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer
@@ -86,4 +88,5 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     trainer.train()
     reporter.phase("saving the model")
     checkpoints.save_final(trainer.state.global_step)
-    return STOPPED if trainer.state.global_step < trainer.state.max_steps else FINISHED
+    cut_short = trainer.state.global_step < trainer.state.max_steps and not evaluation.stopped_early
+    return STOPPED if cut_short else FINISHED
