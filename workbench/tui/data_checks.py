@@ -1,0 +1,146 @@
+"""The check of a recipe's data: structure first, then tokens, in the background; every screen reads how it stands."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from textual.timer import Timer
+from textual.worker import Worker, get_current_worker
+
+from workbench.engine.catalog.models import resolve_model
+from workbench.engine.data.check import StructureReport, check_structure
+from workbench.engine.data.findings import Finding
+from workbench.engine.errors import InputError, WorkbenchError
+from workbench.engine.inspection import Inspector
+from workbench.engine.recipe import Recipe
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+STRUCTURE_DELAY = 0.4
+"""Seconds without a change before the rows are read."""
+TOKENS_DELAY = 1.2
+"""Seconds more before a worker is asked for their tokens: it loads libraries for seconds."""
+LIMIT_BYTES = 64 << 20
+"""How much of a file is read where nobody asked for all of it."""
+_KEPT = 8
+
+OF_TOKENS = frozenset({"truncated", "fully-masked", "eos-not-trained", "double-bos"})
+
+
+@dataclass(frozen=True, slots=True)
+class DataCheck:
+    """How the check of one recipe's data stands. `doing` says what is going on, and is empty when all is done."""
+
+    key: str
+    doing: str = ""
+    share: float | None = None
+    """How much of `doing` is done, 0 to 1; None when that is not known."""
+    structure: StructureReport | None = None
+    document: Mapping[str, Any] | None = None
+    """What the worker found, as `workbench data --json` shows it."""
+    problem: InputError | None = None
+    """Why the data cannot be used as a whole."""
+    note: str = ""
+    """Why tokens were not looked at."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will be found out."""
+        return not self.doing
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything found so far."""
+        structural = self.structure.findings if self.structure else ()
+        found = [Finding(**{**entry, "places": tuple(entry["places"])})
+                 for entry in (self.document or {}).get("findings", ())]
+        return (*structural, *(finding for finding in found
+                               if finding.id in OF_TOKENS or not self.structure))
+
+
+def check_key(recipe: Recipe, base_dir: Path | None) -> str:
+    """Tells recipes apart whose check may find different things."""
+    training = recipe.training
+    said = [str(base_dir), recipe.model, recipe.objective, recipe.dataset.model_dump(mode="json"),
+            recipe.data.chat_template, training.max_length, training.packing, training.assistant_only_loss,
+            recipe.effective_batch_size, recipe.rlhf.max_completion_length if recipe.objective == "rlhf" else None]
+    return orjson.dumps(said).decode()
+
+
+class DataChecks:
+    """Checks one recipe at a time, the one last asked for, and remembers the latest ones.
+
+    `on_change` is called on the application's own thread.
+    """
+
+    def __init__(self, app: "App[Any]", inspector: Inspector, on_change: Callable[[], None]) -> None:
+        self._app = app
+        self.inspector = inspector
+        self._on_change = on_change
+        self._known: dict[str, DataCheck] = {}
+        self._timer: Timer | None = None
+        self._worker: Worker[None] | None = None
+        self._current = ""
+
+    def of(self, recipe: Recipe, base_dir: Path | None) -> DataCheck | None:
+        """How the check of a recipe stands; None when it was never asked for."""
+        return self._known.get(check_key(recipe, base_dir))
+
+    def ask(self, recipe: Recipe, base_dir: Path | None, whole: bool = False) -> None:
+        """Check this recipe from now on, and no other; `whole`: read all of its files, however large."""
+        key = check_key(recipe, base_dir)
+        known = self._known.get(key)
+        enough = known is not None and (not whole or known.structure is None or known.structure.exact)
+        if enough and known is not None and (known.done or key == self._current):
+            return
+        self.stop()
+        self._current = key
+        self._take(replace(known, doing="checking the data") if known else DataCheck(key, "checking the data"))
+        self._timer = self._app.set_timer(STRUCTURE_DELAY, lambda: self._start(recipe, base_dir, key, whole))
+
+    def stop(self) -> None:
+        """Stop checking; what is known stays."""
+        if self._timer is not None:
+            self._timer.stop()
+        if self._worker is not None:
+            self._worker.cancel()
+        current = self._known.get(self._current)
+        if current is not None and not current.done:
+            if current.structure is None and current.document is None:
+                del self._known[self._current]
+            else:
+                self._known[self._current] = replace(current, doing="", share=None,
+                                                     note=current.note or "the check was stopped")
+            self._on_change()
+        self._current = ""
+
+    def _start(self, recipe: Recipe, base_dir: Path | None, key: str, whole: bool) -> None:
+        self._worker = self._app.run_worker(lambda: self._check(recipe, base_dir, key, whole), thread=True,
+                                            group="data-check", exclusive=True)
+
+    def _check(self, recipe: Recipe, base_dir: Path | None, key: str, whole: bool) -> None:
+        worker = get_current_worker()
+        check = DataCheck(key, "checking the data")
+
+        def show(fresh: DataCheck) -> None:
+            if not worker.is_cancelled:
+                self._app.call_from_thread(self._take, fresh)
+
+        def cancelled() -> bool:
+            return worker.is_cancelled
+
+        def progress(words: str, share: float | None) -> None:
+            show(replace(check, doing=words or check.doing, share=share))
+
+        try:
+            report = check_structure(recipe, base_dir, limit_bytes=None if whole else LIMIT_BYTES,
+                                     on_progress=lambda share: progress("", share), cancelled=cancelled)
+        except InputError as error:
+            show(replace(check, doing="", problem=error))
+            return
+        check = replace(check, structure=report, doing="loading the tokenizer")
+        show(check)
+        show(self._with_tokens(check, recipe, base_dir, progress, cancelled))
