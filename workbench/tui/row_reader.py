@@ -13,12 +13,16 @@ from workbench.engine.data.sources import files_of, resolve_dataset
 from workbench.engine.data.streams import Meter
 from workbench.engine.data.values import BadRow
 from workbench.engine.recipe import Recipe
+from workbench.engine.text import one_line
 
 Item = Located | Rejected
 
 PAGE = 200
 _PAGE_CHARACTERS = 4_000_000
 """A page ends early when its rows are as long as this: no more than a few megabytes are held at once."""
+_PREVIEW = 160
+_MOST_HELD = 20 * PAGE
+_MOST_CHARACTERS = 32_000_000
 
 
 class RowReader:
@@ -35,6 +39,7 @@ class RowReader:
     def _restart(self) -> None:
         self.position = 0
         self.ended = False
+        self._last: Item | None = None
         self.meter = Meter()
         parts = self._recipe.dataset.parts
         self._stream: Iterator[Item] = chain.from_iterable(
@@ -54,7 +59,8 @@ class RowReader:
     def page_at(self, source: str | None, line: int, cancelled: Callable[[], bool]) -> tuple[int, list[Item]]:
         """The number of the first row of `source` (None: any) at or behind a line, and the page from there on."""
         with self._lock:
-            self._restart()
+            if self._last is None or source != self._last.source or line <= self._last.line:
+                self._restart()
             while not cancelled():
                 item = self._next()
                 if item is None:
@@ -78,7 +84,36 @@ class RowReader:
         item = next(self._stream, None)
         self.ended = item is None
         self.position += item is not None
+        self._last = item or self._last
         return item
+
+
+class RowWindow:
+    """The rows that are held: a stretch of the dataset, which moves with the cursor and never grows beyond a few pages.
+
+    `first` is the number of its first row, from 0.
+    """
+
+    def __init__(self) -> None:
+        self.first = 0
+        self.items: list[Item] = []
+        self.ended = False
+
+    def replace(self, first: int, items: list[Item], ended: bool) -> None:
+        """Hold other rows."""
+        self.first, self.items, self.ended = first, items, ended
+
+    def append(self, items: list[Item], ended: bool) -> int:
+        """Hold these behind the last ones too; says how many at the front had to go for them."""
+        self.items += items
+        self.ended = ended
+        held, dropped = sum(map(cost, self.items)), 0
+        while len(self.items) - dropped > _MOST_HELD or (held > _MOST_CHARACTERS and dropped < len(self.items) - PAGE):
+            held -= cost(self.items[dropped])
+            dropped += 1
+        del self.items[:dropped]
+        self.first += dropped
+        return dropped
 
 
 def cost(item: Item) -> int:
@@ -94,3 +129,14 @@ def first_row(recipe: Recipe, base_dir: Path | None) -> dict[str, Any]:
                 if not isinstance(row, BadRow):
                     return row
     return {}
+
+
+def preview(item: Item) -> str:
+    """What tells a row from its neighbours, on one line: the question, the text, or what is wrong."""
+    if isinstance(item, Rejected):
+        return one_line(item.reason, _PREVIEW)
+    example = item.example
+    turns = example.get("prompt") or example.get("messages")
+    asked = [turn["content"] for turn in turns if turn["role"] == "user"] if isinstance(turns, list) else []
+    text = asked[-1] if asked else example_text(example)
+    return one_line(text[:4 * _PREVIEW], _PREVIEW)

@@ -1,14 +1,12 @@
 """What a plan would do, in words: what is trained, how much work, the peak and its moment, time, warnings."""
 
-import textwrap
-
 from textual.content import Content
 from textual.geometry import Size
 
 from workbench.engine.figures import count, duration, gib
 from workbench.engine.planning import Plan
 from workbench.engine.text import one_line
-from workbench.tui.widgets.lines import Lines
+from workbench.tui.widgets.lines import Lines, wrapped
 from workbench.tui.widgets.rehearsal_status import RehearsalStatus, rehearsal_sentence
 
 _MUTED = "$foreground 55%"
@@ -49,12 +47,12 @@ class PlanFacts(Lines):
         lines: list[Content] = []
         label_width = 11 if width >= _WIDE else 10
         for label, text in plan_facts(plan, self._rehearsal, self.ascii):
-            lines += _wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
+            lines += wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
         for warning in plan.warnings:
-            lines += _wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
+            lines += wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
         for problem in plan.problems:
             text = one_line(f"{problem.message} {problem.hint or ''}".strip(), 400)
-            lines += _wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)
+            lines += wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)
         return lines
 
 
@@ -94,10 +92,3 @@ def _work(plan: Plan) -> str:
     if unknown:
         known.append(f"{' and '.join(unknown)} known at launch")
     return ", ".join(known)
-
-
-def _wrapped(head: str, text: str, width: int, head_style: str, style: str) -> list[Content]:
-    room = max(width - len(head), 10)
-    parts = textwrap.wrap(text, room) or [""]
-    return [Content.assemble((head if index == 0 else " " * len(head), head_style), (part, style))
-            for index, part in enumerate(parts)]
