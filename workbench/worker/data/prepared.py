@@ -1,7 +1,7 @@
 """Rows as the run's own trainer prepares and collates them: its tokens, and which of them are learned.
 
-Nothing is done over here: the objective's trainer is built with the real tokenizer on a model of a few numbers, and what
-it made of the rows is read out of its dataset and its collator.
+Nothing is done over here: the objective's trainer is built with the real tokenizer on a model of a few numbers, and
+what it made of the rows is read out of its dataset and its collator.
 """
 
 import tempfile
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset, Features, Value, disable_progress_bars
+from datasets import Dataset, Features, Value
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig, PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -19,8 +19,6 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.text import one_line
 from workbench.worker.data.features import features_of
 from workbench.worker.objectives import objective_module
-
-disable_progress_bars()
 
 ROW = "__row__"
 """The column that tells which row it was: trl drops rows without a word."""

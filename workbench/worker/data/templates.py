@@ -1,4 +1,4 @@
-"""Chat templates: how a conversation becomes text, for models that come without one or when the recipe asks for another.
+"""Chat templates: how a conversation becomes text, for models that come without one or where a recipe asks for one.
 
 In each of ours {% generation %} marks what the assistant says, and the EOS token stands inside it, at its end: it is
 learned with the answer, so the tuned model learns to stop.
@@ -18,8 +18,8 @@ from workbench.engine.text import nearest, one_line
 
 _BOS = "{{- bos_token if bos_token else '' -}}"
 
-# The space stands before the answer, not at the end of the prompt: there it would be a token of its own, which the model
-# never saw while it learned, for tokenizers join a space to the word behind it.
+# The space stands before the answer, not at the end of the prompt: there it would be a token of its own, which the
+# model never saw while it learned, for tokenizers join a space to the word behind it.
 PLAIN_TEMPLATE = _BOS + r"""
 {%- for message in messages -%}
 {%- if message['role'] == 'assistant' -%}
