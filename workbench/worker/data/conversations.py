@@ -4,9 +4,11 @@ from pathlib import Path
 
 from datasets import Dataset, disable_progress_bars, load_dataset
 
-from workbench.engine.data.formats import Message, detect_format, read_conversations, to_messages
+from workbench.engine.data.conversations import read_conversations
+from workbench.engine.data.examples import Rejected, examples_of
 from workbench.engine.data.sources import DataError, resolve_dataset
-from workbench.engine.recipe import DatasetSettings
+from workbench.engine.data.values import Message
+from workbench.engine.recipe import DatasetPart, DatasetSettings
 
 disable_progress_bars()
 
@@ -33,5 +35,9 @@ def _read(reference: str, split: str, max_rows: int | None, base_dir: Path | Non
         hub = hub.select(range(min(max_rows, len(hub))))
     if len(hub) == 0:
         raise DataError(f"{source.name} has no rows in its split {split}.")
-    found = detect_format(hub[0], source.name)
-    return [to_messages(row, found.name, f"{source.name}:{number}") for number, row in enumerate(hub, 1)]
+    rows = []
+    for found in examples_of(enumerate(hub, 1), DatasetPart(path=source.name), "sft", source.name):
+        if isinstance(found, Rejected):
+            raise DataError(f"{found.source}:{found.line}: {found.reason}.")
+        rows.append(tuple(found.example["messages"]))
+    return rows
