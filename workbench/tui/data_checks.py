@@ -1,5 +1,6 @@
 """The check of a recipe's data: structure first, then tokens, in the background; every screen reads how it stands."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,10 @@ from textual.timer import Timer
 from textual.worker import Worker, get_current_worker
 
 from workbench.engine.catalog.models import resolve_model
-from workbench.engine.data.check import StructureReport, check_structure
+from workbench.engine.data.check import CheckCancelled, StructureReport, check_structure
 from workbench.engine.data.findings import Finding
 from workbench.engine.errors import InputError, WorkbenchError
-from workbench.engine.inspection import Inspector
+from workbench.engine.inspection import InspectionCancelled, Inspector
 from workbench.engine.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ TOKENS_DELAY = 1.2
 LIMIT_BYTES = 64 << 20
 """How much of a file is read where nobody asked for all of it."""
 _KEPT = 8
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
 OF_TOKENS = frozenset({"truncated", "fully-masked", "eos-not-trained", "double-bos"})
 
@@ -132,15 +135,57 @@ class DataChecks:
         def cancelled() -> bool:
             return worker.is_cancelled
 
-        def progress(words: str, share: float | None) -> None:
-            show(replace(check, doing=words or check.doing, share=share))
-
         try:
             report = check_structure(recipe, base_dir, limit_bytes=None if whole else LIMIT_BYTES,
-                                     on_progress=lambda share: progress("", share), cancelled=cancelled)
+                                     on_progress=lambda share: show(replace(check, share=share)), cancelled=cancelled)
+        except CheckCancelled:
+            return
         except InputError as error:
             show(replace(check, doing="", problem=error))
             return
-        check = replace(check, structure=report, doing="loading the tokenizer")
+        check = replace(check, structure=report)
         show(check)
-        show(self._with_tokens(check, recipe, base_dir, progress, cancelled))
+        if not tokenizer_is_here(recipe, base_dir):
+            note = f"{recipe.model} has no tokenizer on this disk, so tokens were not looked at."
+            show(replace(check, doing="", note=note))
+        elif not _waited(TOKENS_DELAY, cancelled):
+            self._look_at_tokens(check, recipe, base_dir, show, cancelled)
+
+    def _look_at_tokens(self, check: DataCheck, recipe: Recipe, base_dir: Path | None,
+                        show: Callable[[DataCheck], None], cancelled: Callable[[], bool]) -> None:
+        try:
+            found = self.inspector.inspect(
+                recipe, base_dir, lambda words, share: show(replace(check, doing=words, share=share)), cancelled)
+        except InspectionCancelled:
+            return
+        except WorkbenchError as error:
+            show(replace(check, doing="", note=f"{error.message} {error.hint or ''}".strip()))
+        else:
+            show(replace(check, doing="", document=found.document))
+
+    def _take(self, check: DataCheck) -> None:
+        self._known.pop(check.key, None)
+        self._known[check.key] = check
+        while len(self._known) > _KEPT:
+            del self._known[next(iter(self._known))]
+        if self._app.is_running:
+            self._on_change()
+
+
+def tokenizer_is_here(recipe: Recipe, base_dir: Path | None) -> bool:
+    """Whether the model's tokenizer lies on this disk."""
+    try:
+        folder = resolve_model(recipe.model, base_dir).path
+    except InputError:
+        return False
+    return folder is not None and any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+
+def _waited(seconds: float, cancelled: Callable[[], bool]) -> bool:
+    """Wait; True when it was cancelled meanwhile."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if cancelled():
+            return True
+        time.sleep(0.05)
+    return cancelled()

@@ -7,6 +7,7 @@ from textual.content import Content
 from textual.geometry import Size
 
 from workbench.engine.figures import count
+from workbench.tui.data_checks import DataCheck
 from workbench.tui.widgets.lines import Lines, wrapped
 
 _MUTED = "$foreground 55%"
@@ -20,9 +21,10 @@ class DataFacts(Lines):
         self._document: Mapping[str, Any] = {}
         self._note = ""
 
-    def show(self, document: Mapping[str, Any], note: str) -> None:
-        """`document` as `workbench data --json` has it; `note` why there is none."""
-        self._document, self._note = document, note
+    def show(self, document: Mapping[str, Any], check: DataCheck | None) -> None:
+        """`document` as `workbench data --json` has it; while there is none, `check` says why."""
+        self._document = document
+        self._note = "" if document or check is None else check.note or (f"{check.doing}…" if check.doing else "")
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -52,7 +54,7 @@ def data_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
                                + (f" in {steps:,} steps" if steps else "")))
     gain = document.get("packing_gain")
     if gain:
-        facts.append(("packing", f"would need {gain:.1f} times fewer sequences" if gain > 1.05 else "gains nothing here"))
+        facts.append(("packing", f"would compute {gain:.1f} times fewer tokens" if gain > 1.05 else "gains nothing here"))
     if document.get("template"):
         facts.append(("template", str(document["template"])))
     ends = document.get("eos_trained")

@@ -11,7 +11,9 @@ from textual.content import Content
 from textual.widgets import Static
 
 from workbench.engine.data.examples import Located, Rejected
+from workbench.engine.inspection import RenderedRow
 from workbench.engine.text import sanitise
+from workbench.tui.data_checks import DataCheck
 from workbench.tui.row_reader import Item
 from workbench.tui.widgets.token_text import Tokens, legend, tokens_content, tokens_note
 
@@ -82,6 +84,14 @@ class RowView(VerticalScroll, can_focus=True):
                                           tokens_content(one.tokens, ascii)))
         self._put(Content(""), texts, legend(ascii))
 
+    def show_packed(self, sequences: Sequence[Tokens]) -> None:
+        """Sequences of several rows each, as packing joins them."""
+        self.border_title = "Packed sequences (p shows rows)"
+        ascii = bool(getattr(self.app, "ascii_only", False))
+        texts = [Content.assemble((f"{len(tokens.starts)} rows, {tokens_note(tokens)}", _MUTED), "\n",
+                                  tokens_content(tokens, ascii)) for tokens in sequences]
+        self._put(Content(""), [Content("\n\n").join(texts)], legend(ascii))
+
     def _name(self, item: Item) -> None:
         self.border_title = Content(f"{sanitise(item.source.rsplit('/', 1)[-1])}:{item.line}").markup
 
@@ -99,6 +109,22 @@ class RowView(VerticalScroll, can_focus=True):
     def on_resize(self) -> None:
         """Side by side where there is room."""
         self.set_class(self._two and self.content_size.width >= _WIDE, "-beside")
+
+
+def rendered_rows(found: Sequence[RenderedRow], count: int) -> list[list[Rendered]]:
+    """The worker's sequences by the row they are of."""
+    rows: list[list[Rendered]] = [[] for _ in range(count)]
+    for one in found:
+        rows[one.row].append(Rendered(one.side or "", Tokens(
+            one.tokens, one.trained, one.special, one.truncated_at, dropped=one.dropped, omitted=one.omitted)))
+    return rows
+
+
+def packed_sequences(check: DataCheck | None) -> list[Tokens]:
+    """The packed sequences that a check looked at."""
+    document = (check.document if check else None) or {}
+    return [Tokens(one["tokens"], one["trained"], one["special"], starts=one["starts"])
+            for one in document.get("packed_preview", ())]
 
 
 def example_contents(item: Located) -> list[Content]:

@@ -1,0 +1,64 @@
+"""A dataset in two lines: what it is and how its check stands."""
+
+from textual.content import Content
+
+from workbench.engine.data.findings import refused
+from workbench.engine.errors import InputError
+from workbench.engine.recipe import Recipe
+from workbench.engine.text import one_line
+from workbench.tui.data_checks import DataCheck
+from workbench.tui.row_reader import Item, RowReader
+
+_MUTED = "$foreground 60%"
+
+
+def summary_content(recipe: Recipe, reader: RowReader | None, check: DataCheck | None, problem: InputError | None,
+                    reading: str) -> Content:
+    """The dataset with the format found and why; rows, and what is being done or was found."""
+    formats = {f"{found.name}: {found.why}" for found in reader.formats.values()} if reader else set()
+    first = Content.assemble((one_line(recipe.dataset.label, 60), "bold"), "  ",
+                             (f"for {recipe.objective}", _MUTED), "  ",
+                             ("; ".join(sorted(formats)), _MUTED))
+    if problem is not None:
+        return Content("\n").join([first, Content.styled("These rows cannot be used.", "$error")])
+    parts = _counts(check)
+    if check is not None and check.structure is not None:
+        bad, found = refused(check.findings, recipe.data), check.findings
+        if bad:
+            parts.append(Content.styled(f"{len(bad)} finding{'s' if len(bad) > 1 else ''} would keep it from starting",
+                                        "$warning"))
+        elif check.done:
+            parts.append(Content.styled("all findings are allowed" if found else "nothing found", "$success"))
+    doing = reading or (check.doing if check else "")
+    if doing:
+        share = f" {check.share:.0%}" if check and check.share is not None and not reading else ""
+        parts.append(Content.styled(f"{doing}…{share}", "$primary"))
+    return Content("\n").join([first, Content.styled(" · ", _MUTED).join(parts)])
+
+
+def _counts(check: DataCheck | None) -> list[Content]:
+    report = check.structure if check else None
+    if report is None:
+        return []
+    about = "" if report.exact else f" of about {report.rows_estimated:,}" if report.rows_estimated else " so far"
+    parts = [Content(f"{report.rows:,} rows{about}")]
+    if report.rejected_count:
+        parts.append(Content.styled(f"{report.rejected_count:,} cannot be used", "$error"))
+    return parts
+
+
+def next_place(check: DataCheck | None, row: Item | None) -> str | None:
+    """The place of the next row behind `row` that something is wrong with; behind the last one, the first."""
+    if check is None or check.structure is None:
+        return None
+    places = {(bad.source, bad.line) for bad in check.structure.rejected}
+    for finding in check.findings:
+        for place in finding.places:
+            source, _, line = place.rpartition(":")
+            places.add((source, int(line)))
+    if not places:
+        return None
+    ordered = sorted(places)
+    here = (row.source, row.line) if row is not None else ("", 0)
+    source, line = next((place for place in ordered if place > here), ordered[0])
+    return f"{source}:{line}"
