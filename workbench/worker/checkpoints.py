@@ -53,7 +53,7 @@ class CheckpointCallback(TrainerCallback):
         self._last_step = step
 
         def fill(partial: Path) -> None:
-            _save_model(trainer, partial)
+            save_model(trainer, partial)
             trainer.state.save_to_json(str(partial / _TRAINER_STATE))
             torch.save({"optimizer": trainer.optimizer.state_dict(), "scheduler": trainer.lr_scheduler.state_dict(),
                         "torch_rng": torch.get_rng_state()}, partial / _OPTIMIZER)
@@ -84,7 +84,7 @@ class CheckpointCallback(TrainerCallback):
                                  f"step {step} ended with.", "warning", step)
             best = None
         if best is None:
-            write_complete(self._reporter.run.model, lambda partial: _save_model(trainer, partial), self._facts(step))
+            write_complete(self._reporter.run.model, lambda partial: save_model(trainer, partial), self._facts(step))
             return
         write_complete(self._reporter.run.model, lambda partial: _copy_model(self._directory(best[0]), partial),
                        self._facts(best[0]))
@@ -121,7 +121,10 @@ def _copy_model(checkpoint: Path, directory: Path) -> None:
                     ignore=shutil.ignore_patterns(MANIFEST, _OPTIMIZER, _TRAINER_STATE))
 
 
-def _save_model(trainer: "Trainer", directory: Path) -> None:
+def save_model(trainer: "Trainer", directory: Path) -> None:
+    """Write the trained adapter or model, and its tokenizer, into a directory."""
     trainer.save_model(str(directory))
     # A pickle with this machine's paths in it; our recipe says the same and more.
     (directory / "training_args.bin").unlink(missing_ok=True)
+    # trl's frozen copy of the adapter that training began with: peft saves every adapter there is.
+    shutil.rmtree(directory / "ref", ignore_errors=True)

@@ -41,7 +41,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     from transformers import PrinterCallback
 
     from workbench.engine.catalog.models import resolve_model
-    from workbench.worker import loading
+    from workbench.worker import adapters, loading
     from workbench.worker.callbacks.control import ControlCallback
     from workbench.worker.callbacks.evaluation import EvaluationCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
@@ -55,9 +55,10 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     recipe = load_recipe(run.recipe)
     source = resolve_model(recipe.model)
+    adapters.check_artefact(source)
     device = loading.pick_device(recipe.hardware.use_cpu)
     dtype = loading.pick_dtype(recipe.training.dtype, device)
-    tokenizer, own_template = loading.load_tokenizer(source)
+    tokenizer, own_template = loading.load_tokenizer(adapters.tokenizer_source(source))
     if not own_template:
         reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
     stopwatch = Stopwatch()
@@ -71,16 +72,19 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     reporter.phase("reading the dataset")
     train, held_out = load_conversations(recipe.dataset, Path(run.path), recipe.training.seed)
     control.check_before_training()
-    reporter.phase(f"loading {source.name}")
+    reporter.phase(f"loading {source.label}")
     model = loading.load_model(source, dtype=dtype, device=device,
                                attn_implementation=recipe.training.attn_implementation,
                                quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+    model = adapters.start_from(model, source, recipe)
+    beginning = adapters.Beginning(model, source)
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
         recipe, model, tokenizer, train, held_out, device, str(run.path),
         [control, MetricsCallback(reporter, stopwatch), evaluation, probe, samples, checkpoints])
+    beginning.restore(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -45,7 +45,7 @@ def trl_trainer(trainer_class: type[Trainer], config_class: type[TrainingArgumen
                 **keywords: Any) -> Any:
     """One of trl's trainers as the recipe says; `settings` and `keywords` are what only this trainer takes.
 
-    Saving, sampling and control are the callbacks' work.
+    A model that brings an adapter goes on training that one. Saving, sampling and control are the callbacks' work.
     """
     config = model.config.get_text_config()
     if hasattr(config, "num_local_experts") and not hasattr(config, "num_experts"):
@@ -57,7 +57,7 @@ def trl_trainer(trainer_class: type[Trainer], config_class: type[TrainingArgumen
         eval_dataset=held_out,
         processing_class=tokenizer,
         callbacks=callbacks,
-        peft_config=lora_config(recipe),
+        peft_config=None if isinstance(model, PeftModel) else lora_config(recipe),
         **keywords,
     )
     if recipe.tuning == "qlora":
