@@ -27,6 +27,7 @@ TOKENS_DELAY = 1.2
 LIMIT_BYTES = 64 << 20
 """How much of a file is read where nobody asked for all of it."""
 _KEPT = 8
+_CHECKING = "checking the data"
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
 
@@ -92,17 +93,31 @@ class DataChecks:
         """How the check of a recipe stands; None when it was never asked for."""
         return self._known.get(check_key(recipe, base_dir))
 
-    def ask(self, recipe: Recipe, base_dir: Path | None, whole: bool = False) -> None:
-        """Check this recipe from now on, and no other; `whole`: read all of its files, however large."""
+    def ask(self, recipe: Recipe, base_dir: Path | None) -> None:
+        """Check this recipe from now on, and no other. Of large files only the beginning is read: see `read_all`."""
         key = check_key(recipe, base_dir)
         known = self._known.get(key)
-        enough = known is not None and (not whole or known.structure is None or known.structure.exact)
-        if enough and known is not None and (known.done or key == self._current):
+        if key == self._current or (known is not None and known.done):
             return
         self.stop()
-        self._current = key
-        self._take(replace(known, doing="checking the data") if known else DataCheck(key, "checking the data"))
-        self._timer = self._app.set_timer(STRUCTURE_DELAY, lambda: self._start(recipe, base_dir, key, whole))
+        self._begin(DataCheck(key, _CHECKING), recipe, base_dir, STRUCTURE_DELAY)
+
+    def read_all(self, recipe: Recipe, base_dir: Path | None) -> None:
+        """Read every row of a recipe whose check is done but for the end of its files."""
+        known = self.of(recipe, base_dir)
+        if known is not None and known.done and known.structure is not None and not known.structure.exact:
+            self.stop()
+            self._begin(replace(known, doing="reading all rows"), recipe, base_dir, 0.01)
+
+    def close(self) -> None:
+        """End the worker; a later check starts another."""
+        self.stop()
+        self.inspector.close()
+
+    def _begin(self, check: DataCheck, recipe: Recipe, base_dir: Path | None, delay: float) -> None:
+        self._current = check.key
+        self._take(check)
+        self._timer = self._app.set_timer(delay, lambda: self._start(check, recipe, base_dir))
 
     def stop(self) -> None:
         """Stop checking; what is known stays."""
@@ -115,18 +130,17 @@ class DataChecks:
             if current.structure is None and current.document is None:
                 del self._known[self._current]
             else:
-                self._known[self._current] = replace(current, doing="", share=None,
-                                                     note=current.note or "the check was stopped")
+                self._known[self._current] = replace(current, doing="", share=None)
             self._on_change()
         self._current = ""
 
-    def _start(self, recipe: Recipe, base_dir: Path | None, key: str, whole: bool) -> None:
-        self._worker = self._app.run_worker(lambda: self._check(recipe, base_dir, key, whole), thread=True,
+    def _start(self, check: DataCheck, recipe: Recipe, base_dir: Path | None) -> None:
+        self._worker = self._app.run_worker(lambda: self._check(check, recipe, base_dir), thread=True,
                                             group="data-check", exclusive=True)
 
-    def _check(self, recipe: Recipe, base_dir: Path | None, key: str, whole: bool) -> None:
+    def _check(self, check: DataCheck, recipe: Recipe, base_dir: Path | None) -> None:
         worker = get_current_worker()
-        check = DataCheck(key, "checking the data")
+        everything = check.structure is not None
 
         def show(fresh: DataCheck) -> None:
             if not worker.is_cancelled:
@@ -136,20 +150,24 @@ class DataChecks:
             return worker.is_cancelled
 
         try:
-            report = check_structure(recipe, base_dir, limit_bytes=None if whole else LIMIT_BYTES,
-                                     on_progress=lambda share: show(replace(check, share=share)), cancelled=cancelled)
+            report = check_structure(recipe, base_dir, limit_bytes=None if everything else LIMIT_BYTES,
+                                     on_progress=lambda done, total: show(replace(check, share=done / (total or 1))),
+                                     cancelled=cancelled)
         except CheckCancelled:
             return
         except InputError as error:
             show(replace(check, doing="", problem=error))
             return
         check = replace(check, structure=report)
-        show(check)
-        if not tokenizer_is_here(recipe, base_dir):
+        if everything:
+            show(replace(check, doing=""))
+        elif not tokenizer_is_here(recipe, base_dir):
             note = f"{recipe.model} has no tokenizer on this disk, so tokens were not looked at."
             show(replace(check, doing="", note=note))
-        elif not _waited(TOKENS_DELAY, cancelled):
-            self._look_at_tokens(check, recipe, base_dir, show, cancelled)
+        else:
+            show(check)
+            if not _waited(TOKENS_DELAY, cancelled):
+                self._look_at_tokens(check, recipe, base_dir, show, cancelled)
 
     def _look_at_tokens(self, check: DataCheck, recipe: Recipe, base_dir: Path | None,
                         show: Callable[[DataCheck], None], cancelled: Callable[[], bool]) -> None:

@@ -4,15 +4,15 @@ import threading
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from workbench.engine.data.examples import Located, Rejected, example_text, read_examples
 from workbench.engine.data.formats import Format
 from workbench.engine.data.readers import read_rows
 from workbench.engine.data.sources import files_of, resolve_dataset
 from workbench.engine.data.streams import Meter
-from workbench.engine.data.values import BadRow
+from workbench.engine.data.values import BadRow, Row
 from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_data import DatasetPart
 from workbench.engine.text import one_line
 
 Item = Located | Rejected
@@ -41,7 +41,7 @@ class RowReader:
         self.ended = False
         self._last: Item | None = None
         self.meter = Meter()
-        parts = self._recipe.dataset.parts
+        parts = (*self._recipe.dataset.parts, *self._recipe.dataset.eval_parts)
         self._stream: Iterator[Item] = chain.from_iterable(
             read_examples(part, self._recipe.objective, self._base_dir, self.meter,
                           lambda found, path=part.path: self.formats.setdefault(path, found))  # type: ignore[misc]
@@ -121,13 +121,12 @@ def cost(item: Item) -> int:
     return len(example_text(item.example)) if isinstance(item, Located) else len(str(item.row))
 
 
-def first_row(recipe: Recipe, base_dir: Path | None) -> dict[str, Any]:
-    """The first readable row of the dataset as its file has it; empty where there is none. Raises InputError."""
-    for part in recipe.dataset.parts:
-        for path, name in files_of(resolve_dataset(part.path, base_dir), part.split):
-            for _, row in read_rows(path, name):
-                if not isinstance(row, BadRow):
-                    return row
+def first_row(part: DatasetPart, base_dir: Path | None) -> Row:
+    """The first readable row of a part as its file has it; empty where there is none. Raises InputError."""
+    for path, name in files_of(resolve_dataset(part.path, base_dir), part.split):
+        for _, row in read_rows(path, name):
+            if not isinstance(row, BadRow):
+                return row
     return {}
 
 

@@ -63,6 +63,8 @@ class DataScreen(BrowsingScreen):
         self._rendered: dict[int, list[Rendered]] = {}
         self._render_note = ""
         self._render_timer: Timer | None = None
+        self._left: set[str] = set()
+        """Checks that were left before all rows were read: they are not begun again."""
         self._packed = False
         self._composed = False
 
@@ -106,7 +108,7 @@ class DataScreen(BrowsingScreen):
             self.open_rows(recipe, base_dir)
         else:
             self.show_row()
-        self.workbench.checks.ask(recipe, base_dir, whole=True)
+        self.workbench.checks.ask(recipe, base_dir)
         self.on_data_check()
 
     @property
@@ -119,6 +121,8 @@ class DataScreen(BrowsingScreen):
         if recipe is None or not self._composed or not self.app.is_running:
             return
         self.show_reading()
+        if check is not None and check.done and self._render_key not in self._left:
+            self.workbench.checks.read_all(recipe, self._base_dir)
         findings = check.findings if check else ()
         self.query_one(FindingsList).show(findings, refused(findings, recipe.data))
         document: Any = (check.document if check else None) or {}
@@ -214,6 +218,7 @@ class DataScreen(BrowsingScreen):
     def action_stop(self) -> None:
         """Leave what is being read."""
         if not self.stop_reading():
+            self._left.add(self._render_key)
             self.workbench.checks.stop()
 
     def action_go_to(self) -> None:

@@ -1,8 +1,8 @@
 """Plan: pick model, data and method, see what fits, launch."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -20,13 +20,12 @@ from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.paths import recipes_dir
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
-from workbench.engine.recipe_file import load_recipe, save_recipe
-from workbench.engine.runs.launcher import launch
+from workbench.engine.recipe_file import changed_recipe, load_recipe, save_recipe
 from workbench.tui.screens.explain import ExplainScreen
+from workbench.tui.screens.launching import LaunchingScreen
 from workbench.tui.screens.picker import PickerScreen
-from workbench.tui.screens.plan_picks import THIS_MACHINE, card_picks, dataset_picks, model_picks, recipe_picks
+from workbench.tui.screens.plan_picks import THIS_MACHINE, card_picks, field_picks, recipe_picks
 from workbench.tui.screens.prompt import PromptScreen
-from workbench.tui.screens.rehearsing import RehearsingScreen
 from workbench.tui.widgets.fields import Field
 from workbench.tui.widgets.memory_table import MemoryTable
 from workbench.tui.widgets.plan_facts import PlanFacts
@@ -35,7 +34,7 @@ from workbench.tui.widgets.rehearsal_status import rehearsal_title
 from workbench.tui.widgets.suggestion_list import SuggestionList
 
 
-class PlanScreen(RehearsingScreen):
+class PlanScreen(LaunchingScreen):
     """The form on the left, what it means on the right, live while typing."""
 
     MODE = "plan"
@@ -62,6 +61,8 @@ class PlanScreen(RehearsingScreen):
         shown = recipe or recipes_dir() / "demo.yaml"
         self._base_dir = shown.resolve().parent if recipe else Path.cwd()
         self._recipe: Recipe | None = load_recipe(shown)
+        self._last_recipe: Recipe = load_recipe(shown)
+        """The recipe as it last held."""
         self._plan: Plan | None = None
         self._card: Gpu | None = None
         """A GPU that is not here, to plan for instead of those that are."""
@@ -69,9 +70,8 @@ class PlanScreen(RehearsingScreen):
 
     def compose_body(self) -> ComposeResult:
         """Form, memory, facts."""
-        assert self._recipe is not None
         with Horizontal():
-            form = PlanForm(self._recipe)
+            form = PlanForm(self._last_recipe)
             form.border_title = self._path.name if self._path else "Recipe: the demo, yours to change"
             yield form
             with VerticalScroll(id="meaning", can_focus=False):
@@ -96,9 +96,27 @@ class PlanScreen(RehearsingScreen):
         """GPUs may have become free meanwhile."""
         self._replan()
 
+    @property
+    def planned(self) -> tuple[Recipe, Path]:
+        """The recipe as it last held, and where its relative paths start."""
+        return self._last_recipe, self._base_dir
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """Change the recipe, from another screen too: dotted settings and their values."""
+        if self._composed:
+            self.query_one(PlanForm).set_values(settings)
+        self._take_recipe(changed_recipe(self._last_recipe, settings))
+
+    def _take_recipe(self, recipe: Recipe | None) -> None:
+        self._recipe = recipe
+        self._last_recipe = recipe or self._last_recipe
+
     @on(PlanForm.Edited)
     def _edited(self, event: PlanForm.Edited) -> None:
-        self._recipe = event.recipe
+        if event.recipe is not None and event.recipe == self._recipe:
+            return
+        self._take_recipe(event.recipe)
+        self.forget_launch()
         if self.is_rehearsing:
             self.stop_rehearsal()  # what it would find is of settings that are no more
         self._launch_wanted = False

@@ -31,6 +31,15 @@ def dataset_picks(base_dir: Path) -> list[Pick]:
             *(Pick(path.name, gib(path.stat().st_size)) for path in local)]
 
 
+def template_picks(base_dir: Path | None) -> list[Pick]:
+    """The chat templates that are shipped, and Jinja files beside the recipe."""
+    shipped = {"auto": "the model's own, else plain", "chatml": "<|im_start|>user … <|im_end|>",
+               "llama-3": "<|start_header_id|>user<|end_header_id|> …", "alpaca": "### Instruction: … ### Response:",
+               "plain": "User: … Assistant:"}
+    files = sorted((base_dir or Path.cwd()).glob("*.jinja*"))
+    return [*(Pick(name, note) for name, note in shipped.items()), *(Pick(path.name, "a file here") for path in files)]
+
+
 def recipe_picks() -> list[Pick]:
     """The recipes that are shipped, relative to their folder, and those in the current directory."""
     shipped = recipes_dir()

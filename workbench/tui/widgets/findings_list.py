@@ -77,7 +77,7 @@ def finding_content(finding: Finding, width: int, allowed: bool = False) -> Cont
     lines = [Content.styled(line, "$foreground")
              for line in textwrap.wrap(one_line(finding.message, 400), width) or [finding.id]]
     places = ", ".join(finding.places[:_PLACES])
-    if places:
+    if places and finding.places[0] not in finding.message:
         more = " and others" if finding.count > _PLACES else ""
         lines += [Content.styled(line, _MUTED) for line in textwrap.wrap(f"at {places}{more}", width)]
     remark = "Allowed by the recipe." if allowed else finding.hint or ""

@@ -225,14 +225,12 @@ def _description(key: str) -> str:
     return " ".join(str(model.model_fields[name].description or "").split())
 
 
-def _get(data: Mapping[str, Any], key: str) -> Any:
+def _get(data: Any, key: str) -> Any:
     for part in key.split("."):
-        data = data[part]
+        data = data[int(part)] if isinstance(data, list) else data[part]
     return data
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        data = data[parent]
-    data[last] = value
+    parent, _, last = key.rpartition(".")
+    (_get(data, parent) if parent else data)[last] = value
