@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -40,12 +41,13 @@ class RowReader:
         self.position = 0
         self.ended = False
         self._last: Item | None = None
-        self.meter = Meter()
         parts = (*self._recipe.dataset.parts, *self._recipe.dataset.eval_parts)
         self._stream: Iterator[Item] = chain.from_iterable(
-            read_examples(part, self._recipe.objective, self._base_dir, self.meter,
-                          lambda found, path=part.path: self.formats.setdefault(path, found))  # type: ignore[misc]
+            read_examples(part, self._recipe.objective, self._base_dir, Meter(), partial(self._note, part.path))
             for part in parts)
+
+    def _note(self, path: str, found: Format) -> None:
+        self.formats.setdefault(path, found)
 
     def page(self, first: int, cancelled: Callable[[], bool]) -> list[Item]:
         """Up to PAGE rows from the row `first` on; fewer only where they are long or end. Raises InputError."""

@@ -7,9 +7,10 @@ from typing import Any
 from textual import on, work
 from textual.worker import get_current_worker
 
+from workbench.engine.data.examples import Rejected
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
-from workbench.tui.row_reader import PAGE, Item, Rejected, RowReader, RowWindow, preview
+from workbench.tui.row_reader import PAGE, Item, RowReader, RowWindow, preview
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.widgets.row_list import RowLine, RowList
 

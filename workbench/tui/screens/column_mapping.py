@@ -42,7 +42,7 @@ _MUTED = "$foreground 55%"
 
 @dataclass(frozen=True)
 class MappingOffer:
-    """What can be mapped: a part of a recipe's dataset and its first row. `key` is where the part stands in a recipe."""
+    """What can be mapped: a part of a dataset and its first row. `key` is where the part stands in the recipe."""
 
     objective: str
     part: DatasetPart

@@ -157,8 +157,8 @@ class DataScreen(BrowsingScreen):
     def _words_for_no_row(self) -> str:
         if self.problem is None:
             return "Reading the first rows…" if self.reading else "There are no rows."
-        return f"{self.problem.message}\n\n{self.problem.hint or ''}\n\nPress m to say which column is which, or 1 to " \
-               "choose another dataset or objective."
+        return (f"{self.problem.message}\n\n{self.problem.hint or ''}\n\nPress m to say which column is which, or 1 "
+                "to choose another dataset or objective.")
 
     def _want_rendering(self) -> None:
         if self._render_timer is not None:
@@ -175,10 +175,10 @@ class DataScreen(BrowsingScreen):
         if not tokenizer_is_here(recipe, self._base_dir):
             self._take_note(self._render_key, f"{recipe.model} has no tokenizer on this disk: the row as it stands.")
         else:
-            self._render(recipe, self._base_dir, self._render_key, wanted)
+            self._ask_worker(recipe, self._base_dir, self._render_key, wanted)
 
     @work(thread=True, exclusive=True, group="render")
-    def _render(self, recipe: Recipe, base_dir: Path | None, key: str, rows: Sequence[tuple[int, Located]]) -> None:
+    def _ask_worker(self, recipe: Recipe, base_dir: Path | None, key: str, rows: Sequence[tuple[int, Located]]) -> None:
         worker = get_current_worker()
         try:
             found = self.workbench.checks.inspector.render(

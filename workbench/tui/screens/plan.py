@@ -20,16 +20,17 @@ from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.paths import recipes_dir
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
-from workbench.engine.recipe_file import changed_recipe, load_recipe, save_recipe
+from workbench.engine.recipe_file import load_recipe, save_recipe
 from workbench.tui.screens.explain import ExplainScreen
 from workbench.tui.screens.launching import LaunchingScreen
 from workbench.tui.screens.picker import PickerScreen
 from workbench.tui.screens.plan_picks import THIS_MACHINE, card_picks, field_picks, recipe_picks
 from workbench.tui.screens.prompt import PromptScreen
+from workbench.tui.widgets.data_summary import check_note
 from workbench.tui.widgets.fields import Field
 from workbench.tui.widgets.memory_table import MemoryTable
 from workbench.tui.widgets.plan_facts import PlanFacts
-from workbench.tui.widgets.plan_form import PlanForm
+from workbench.tui.widgets.plan_form import PlanForm, with_settings
 from workbench.tui.widgets.rehearsal_status import rehearsal_title
 from workbench.tui.widgets.suggestion_list import SuggestionList
 
@@ -67,6 +68,7 @@ class PlanScreen(LaunchingScreen):
         self._card: Gpu | None = None
         """A GPU that is not here, to plan for instead of those that are."""
         self._launch_wanted = False
+        self._composed = False
 
     def compose_body(self) -> ComposeResult:
         """Form, memory, facts."""
@@ -89,6 +91,7 @@ class PlanScreen(LaunchingScreen):
 
     def on_mount(self) -> None:
         """Plan what is shown first."""
+        self._composed = True
         self.watch(self.query_one("#meaning"), "show_vertical_scrollbar", self._hint_at_more)
         self._replan()
 
@@ -103,9 +106,9 @@ class PlanScreen(LaunchingScreen):
 
     def change(self, settings: Mapping[str, Any]) -> None:
         """Change the recipe, from another screen too: dotted settings and their values."""
+        self._take_recipe(with_settings(self._last_recipe, settings))
         if self._composed:
-            self.query_one(PlanForm).set_values(settings)
-        self._take_recipe(changed_recipe(self._last_recipe, settings))
+            self.query_one(PlanForm).load(self._last_recipe)
 
     def _take_recipe(self, recipe: Recipe | None) -> None:
         self._recipe = recipe
@@ -113,13 +116,12 @@ class PlanScreen(LaunchingScreen):
 
     @on(PlanForm.Edited)
     def _edited(self, event: PlanForm.Edited) -> None:
-        if event.recipe is not None and event.recipe == self._recipe:
-            return
+        if event.recipe != self._recipe:
+            self._launch_wanted = False
+            self.forget_launch()
         self._take_recipe(event.recipe)
-        self.forget_launch()
         if self.is_rehearsing:
             self.stop_rehearsal()  # what it would find is of settings that are no more
-        self._launch_wanted = False
         if event.recipe is None:
             self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(event.problems)})
         else:
@@ -145,9 +147,25 @@ class PlanScreen(LaunchingScreen):
         self.show_rehearsals()
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
         self.refresh_bindings()
+        self.workbench.checks.ask(plan.recipe, self._base_dir)
+        self.on_data_check()
         if self._launch_wanted:
             self._launch_wanted = False
-            self._launch(plan)
+            self.launch_plan(plan, self._base_dir)
+
+    def on_data_check(self) -> None:
+        """Show how the check of the data stands, where the data is named and beside what the plan does."""
+        if self._recipe is None or not self._composed or not self.app.is_running:
+            return
+        check = self.data_check(self._recipe, self._base_dir)
+        self.query_one(PlanFacts).show_check(check)
+        self.query_one(PlanForm).show_note("dataset.path", check_note(check, self._recipe))
+        self.launch_if_checked(self._base_dir)
+
+    def launch_when_planned(self) -> None:
+        """Launch the recipe as it is now, as soon as there is a plan for it."""
+        self._launch_wanted = True
+        self._replan()
 
     def _hint_at_more(self, more: bool) -> None:
         self.query_one("#more").set_class(more, "-some")
@@ -161,13 +179,12 @@ class PlanScreen(LaunchingScreen):
     @on(Field.PickRequested)
     def _pick(self, event: Field.PickRequested) -> None:
         spec = event.field.spec
-        picks = model_picks() if spec.picker == "model" else dataset_picks(self._base_dir)
 
         def take(value: str | None) -> None:
             if value is not None:
                 self.query_one(PlanForm).set_value(spec.key, value)
 
-        self.app.push_screen(PickerScreen(f"Choose a {spec.picker}", picks), take)
+        self.app.push_screen(PickerScreen(f"Choose a {spec.picker}", field_picks(spec.picker, self._base_dir)), take)
 
     def action_pick_card(self) -> None:
         """Plan for a common GPU by name, or for this machine again."""
@@ -238,24 +255,12 @@ class PlanScreen(LaunchingScreen):
             self.notify("Mend the marked field first.", severity="warning")
         elif self._card is not None:
             # The run takes place here, and keeps the plan for what is here.
-            self._card, self._launch_wanted = None, True
-            self._replan()
+            self._card = None
+            self.launch_when_planned()
         elif self._plan is not None and self._plan.recipe is self._recipe:
-            self._launch(self._plan)
+            self.launch_plan(self._plan, self._base_dir)
         else:
             self._launch_wanted = True
-
-    @work(thread=True, exclusive=True, group="launch")
-    def _launch(self, plan: Plan) -> None:
-        rehearsal = self.rehearsal_of(plan.recipe)
-        found = asdict(rehearsal.found) if rehearsal is not None and rehearsal.found is not None else None
-        try:
-            run = launch(plan.recipe, plan, self._base_dir, found)
-        except WorkbenchError as error:
-            text = f"{error.message} {error.hint or ''}".strip()
-            self.app.call_from_thread(self.notify, text, severity="error", markup=False)
-        else:
-            self.app.call_from_thread(self.workbench.watch_run, run)
 
     def action_save(self) -> None:
         """Write the recipe to a file; comments of the file it came from stay."""
@@ -302,5 +307,4 @@ class PlanScreen(LaunchingScreen):
 
     def action_data(self) -> None:
         """Look at the dataset."""
-        if self._recipe is not None:
-            self.workbench.inspect_data(self._recipe.dataset.label, self._base_dir)
+        self.workbench.action_go("data")

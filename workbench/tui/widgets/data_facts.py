@@ -10,6 +10,8 @@ from workbench.engine.figures import count
 from workbench.tui.data_checks import DataCheck
 from workbench.tui.widgets.lines import Lines, wrapped
 
+_GAIN = 1.05
+"""Packing is said to gain something from here on: less is within the noise of how rows fall into batches."""
 _MUTED = "$foreground 55%"
 
 
@@ -54,7 +56,8 @@ def data_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
                                + (f" in {steps:,} steps" if steps else "")))
     gain = document.get("packing_gain")
     if gain:
-        facts.append(("packing", f"would compute {gain:.1f} times fewer tokens" if gain > 1.05 else "gains nothing here"))
+        words = f"would compute {gain:.1f} times fewer tokens" if gain > _GAIN else "gains nothing here"
+        facts.append(("packing", words))
     if document.get("template"):
         facts.append(("template", str(document["template"])))
     ends = document.get("eos_trained")

@@ -47,6 +47,31 @@ def _counts(check: DataCheck | None) -> list[Content]:
     return parts
 
 
+def check_note(check: DataCheck | None, recipe: Recipe) -> str:
+    """What stands below the dataset in Plan: what would keep it from starting; empty while there is nothing."""
+    bad = refused(check.findings, recipe.data) if check else ()
+    if not bad:
+        return ""
+    return f"{', '.join(f'{finding.count:,} {finding.id}' for finding in bad)}: ctrl+d shows them"
+
+
+def check_sentence(check: DataCheck | None, recipe: Recipe) -> str:
+    """How the check of the data stands, in one sentence."""
+    if check is None:
+        return "not checked yet"
+    if check.doing:
+        share = f" {check.share:.0%}" if check.share is not None else ""
+        return f"{check.doing}…{share}"
+    if check.problem is not None or check.structure is None:
+        return "cannot be used: see the dataset"
+    report = check.structure
+    bad = refused(check.findings, recipe.data)
+    words = f"{len(bad)} findings to look at" if len(bad) > 1 else "1 finding to look at" if bad else \
+        "all findings are allowed" if check.findings else "nothing found"
+    about = "" if report.exact else f" in the first {report.rows:,} rows"
+    return f"{report.format}; {words}{about}" + (f". {check.note}" if check.note else "")
+
+
 def next_place(check: DataCheck | None, row: Item | None) -> str | None:
     """The place of the next row behind `row` that something is wrong with; behind the last one, the first."""
     if check is None or check.structure is None:
@@ -60,5 +85,5 @@ def next_place(check: DataCheck | None, row: Item | None) -> str | None:
         return None
     ordered = sorted(places)
     here = (row.source, row.line) if row is not None else ("", 0)
-    source, line = next((place for place in ordered if place > here), ordered[0])
-    return f"{source}:{line}"
+    found = next((place for place in ordered if place > here), ordered[0])
+    return f"{found[0]}:{found[1]}"

@@ -105,7 +105,8 @@ class Field(Widget):
     Field .label { width: 14; color: $foreground 65%; }
     Field Input { width: 1fr; height: 1; background: $surface; }
     Field Input:focus { background: $block-cursor-background; }
-    Field .error { color: $error; padding-left: 1; height: auto; }
+    Field .remark { color: $warning; padding-left: 1; height: auto; }
+    Field.invalid .remark { color: $error; }
     Field.invalid .label { color: $error; }
     """
 
@@ -127,9 +128,8 @@ class Field(Widget):
         self._input: Input | None = None
         self._shown = ""
         self._choice: Choice | None = None
-        # A form has many fields, and few of them are wrong: the line is there when it is needed.
-        self._error: Static | None = None
-        self._error_text: str | None = None
+        self._error = self._note = self._remarked = ""
+        self._remark: Static | None = None
         if spec.choices:
             self._choice = Choice(spec.choices, value)
         else:
@@ -164,15 +164,26 @@ class Field(Widget):
 
     def show_error(self, message: str | None) -> None:
         """Show what is wrong right here, or that nothing is."""
-        if message == self._error_text:
+        self._error = message or ""
+        self._show_remark()
+
+    def show_note(self, note: str) -> None:
+        """Say something about the value, where nothing is wrong with it."""
+        self._note = note
+        self._show_remark()
+
+    def _show_remark(self) -> None:
+        remark = self._error or self._note
+        self.set_class(bool(self._error), "invalid")
+        if remark == self._remarked:
             return
-        self._error_text = message
-        self.set_class(message is not None, "invalid")
-        if self._error is not None:
-            self._error.remove()
-        self._error = Static(message, classes="error", markup=False) if message else None
-        if self._error is not None:
-            self.mount(self._error)
+        self._remarked = remark
+        # A form has many fields, and few of them are remarkable: the line is there when it is needed.
+        if self._remark is None:
+            self._remark = Static(remark, classes="remark", markup=False)
+            self.mount(self._remark)
+        self._remark.display = bool(remark)
+        self._remark.update(remark)
 
     @on(Input.Changed)
     @on(Choice.Changed)

@@ -3,9 +3,12 @@
 from textual.content import Content
 from textual.geometry import Size
 
+from workbench.engine.data.findings import refused
 from workbench.engine.figures import count, duration, gib
 from workbench.engine.planning import Plan
 from workbench.engine.text import one_line
+from workbench.tui.data_checks import DataCheck
+from workbench.tui.widgets.data_summary import check_sentence
 from workbench.tui.widgets.lines import Lines, wrapped
 from workbench.tui.widgets.rehearsal_status import RehearsalStatus, rehearsal_sentence
 
@@ -24,6 +27,12 @@ class PlanFacts(Lines):
         super().__init__()
         self._plan: Plan | None = None
         self._rehearsal: RehearsalStatus | None = None
+        self._check: DataCheck | None = None
+
+    def show_check(self, check: DataCheck | None) -> None:
+        """Show how the check of this plan's data stands."""
+        self._check = check
+        self.redraw()
 
     def show_rehearsal(self, status: RehearsalStatus | None) -> None:
         """Show how the rehearsal of this plan's recipe stands."""
@@ -46,10 +55,13 @@ class PlanFacts(Lines):
             return []
         lines: list[Content] = []
         label_width = 11 if width >= _WIDE else 10
-        for label, text in plan_facts(plan, self._rehearsal, self.ascii):
+        facts = [*plan_facts(plan, self._rehearsal, self.ascii), ("data", check_sentence(self._check, plan.recipe))]
+        for label, text in facts:
             lines += wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
         for warning in plan.warnings:
             lines += wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
+        for finding in refused(self._check.findings, plan.recipe.data) if self._check else ():
+            lines += wrapped("! ", one_line(finding.message, 400), width, "$warning", "$foreground 75%")
         for problem in plan.problems:
             text = one_line(f"{problem.message} {problem.hint or ''}".strip(), 400)
             lines += wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)

@@ -144,6 +144,10 @@ class PlanForm(VerticalScroll, can_focus=False):
         for field in self.query(Field):
             field.show_error(at.get(field.spec.key))
 
+    def show_note(self, key: str, note: str) -> None:
+        """Say something about a field's value that is no fault; empty: nothing."""
+        self._field(key).show_note(note)
+
     def help_of(self, field: Field) -> str:
         """What a field means, from the recipe's own docstrings; of the objective, what its data is like."""
         if field.spec.key == "objective" and (objective := OBJECTIVES.get(field.value)):
@@ -215,6 +219,14 @@ class Fold(Static, can_focus=True):
     def on_click(self) -> None:
         """The same by mouse."""
         self.action_unfold()
+
+
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values of dotted settings. Raises RecipeError."""
+    data = recipe.model_dump(mode="json")
+    for key, value in settings.items():
+        _set(data, key, value)
+    return recipe_from_data(data)
 
 
 def _description(key: str) -> str:

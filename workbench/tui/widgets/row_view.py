@@ -65,7 +65,7 @@ class RowView(VerticalScroll, can_focus=True):
 
     def show_plain(self, item: Item, note: str = "") -> None:
         """The row as its file has it; `note` says what will come of it."""
-        self._name(item)
+        self._entitle(item)
         head = Content.styled(note, _MUTED)
         if isinstance(item, Rejected):
             self._put(Content.styled(f"This row cannot be used: {sanitise(item.reason)}.", "$error"),
@@ -75,7 +75,7 @@ class RowView(VerticalScroll, can_focus=True):
 
     def show_rendered(self, item: Located, rendered: Sequence[Rendered]) -> None:
         """The row as the model will see it."""
-        self._name(item)
+        self._entitle(item)
         ascii = bool(getattr(self.app, "ascii_only", False))
         texts = []
         for one in rendered:
@@ -92,7 +92,7 @@ class RowView(VerticalScroll, can_focus=True):
                                   tokens_content(tokens, ascii)) for tokens in sequences]
         self._put(Content(""), [Content("\n\n").join(texts)], legend(ascii))
 
-    def _name(self, item: Item) -> None:
+    def _entitle(self, item: Item) -> None:
         self.border_title = Content(f"{sanitise(item.source.rsplit('/', 1)[-1])}:{item.line}").markup
 
     def _put(self, head: Content, texts: Sequence[Content], foot: Content) -> None:
@@ -161,4 +161,5 @@ def _turn(title: str, value: Any) -> Content:
 
 def _short(text: str) -> str:
     shown = sanitise(text[:_MOST_CHARACTERS])
-    return shown if len(text) <= _MOST_CHARACTERS else f"{shown}\n… and {len(text) - _MOST_CHARACTERS:,} more characters"
+    more = len(text) - _MOST_CHARACTERS
+    return f"{shown}\n… and {more:,} more characters" if more > 0 else shown
