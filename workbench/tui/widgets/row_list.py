@@ -15,7 +15,7 @@ from textual.strip import Strip
 
 from workbench.tui.widgets.cells import text_cells
 
-_NUMBER_WIDTH = 6
+_NUMBER_WIDTH = 4
 
 
 @dataclass(frozen=True, slots=True)
