@@ -38,17 +38,18 @@ def main(run_id: str) -> int:
 def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     reporter.phase("loading libraries")
     # Here, not above: these take seconds, and the run is on screen meanwhile.
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
 
     from workbench.engine.catalog.models import resolve_model
     from workbench.worker import loading
     from workbench.worker.callbacks.control import ControlCallback
+    from workbench.worker.callbacks.guards import GuardsCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
-    from workbench.worker.callbacks.samples import SamplesCallback
+    from workbench.worker.callbacks.scores import samples_callback
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
-    from workbench.worker.data.conversations import load_conversations
-    from workbench.worker.objectives import objective_module
+    from workbench.worker.data.examples import load_examples
+    from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
     from workbench.worker.probe import ProbeCallback
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -60,25 +61,31 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     if not own_template:
         reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
     stopwatch = Stopwatch()
-    samples = SamplesCallback(recipe.samples, tokenizer, reporter, stopwatch, recipe.training.seed)
+    samples = samples_callback(recipe, tokenizer, reporter, stopwatch)
+    guards = GuardsCallback(reporter)
     probe = ProbeCallback(recipe, tokenizer, reporter, stopwatch)
     checkpoints = CheckpointCallback(recipe, reporter, stopwatch)
     control = ControlCallback(reporter, sample=samples.ask, save=checkpoints.ask)
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop())
 
     reporter.phase("reading the dataset")
-    train, held_out = load_conversations(recipe.dataset, Path(run.path), recipe.training.seed)
+    train, held_out = load_examples(recipe, Path(run.path))
+    train = shuffled_if_kept_in_order(recipe, train)
+    samples.rows = held_out if held_out is not None else train
     control.check_before_training()
     reporter.phase(f"loading {source.name}")
+    set_seed(recipe.training.seed)  # a reward model's head begins random
     model = loading.load_model(source, dtype=dtype, device=device,
                                attn_implementation=recipe.training.attn_implementation,
-                               quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+                               quantization=recipe.quantization if recipe.tuning == "qlora" else None,
+                               rewards=recipe.objective == "reward")
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
         recipe, model, tokenizer, train, held_out, device, str(run.path),
-        [control, MetricsCallback(reporter, stopwatch), probe, samples, checkpoints])
+        [control, MetricsCallback(reporter, stopwatch), probe, guards, samples, checkpoints])
+    guards.watch(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer
