@@ -14,6 +14,11 @@ Problem = tuple[str, str, str | None]
 
 def objective_problems(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:
     """(field, sentence, hint) for everything that would make the recipe's trainer refuse, or train nothing."""
+    if recipe.objective in ("dpo", "rt"):
+        own = recipe.dpo if recipe.objective == "dpo" else recipe.rt
+        if own.label_smoothing and own.loss_type != "robust":
+            yield (f"{recipe.objective}.label_smoothing", f"The {own.loss_type} loss does not smooth its labels.",
+                   f"Set {recipe.objective}.loss_type to robust, or label_smoothing to 0.")
     if recipe.objective == "kto" and recipe.training.per_device_train_batch_size < 2:
         yield ("training.per_device_train_batch_size", "Kahneman–Tversky optimisation needs two rows in a batch: it "
                "estimates the KL term from answers swapped between them.", "Set it to 2 or more.")
@@ -38,7 +43,8 @@ def _rlhf(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:
     rewards = reward_references(recipe)
     if not rewards:
         yield ("rlhf.reward", "Reinforcement learning needs something that scores the answers.",
-               "Set rlhf.reward to a reward run, module:function, exact-match, regex:PATTERN, length:CHARACTERS or json.")
+               "Set rlhf.reward to a reward run, module:function, exact-match, regex:PATTERN, length:CHARACTERS or "
+               "json.")
     for reference in rewards:
         try:
             reward_source(reference, base_dir)
@@ -49,8 +55,8 @@ def _rlhf(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:
                "Give each reward one weight, in the same order.")
     count, batch = generations(recipe), recipe.effective_batch_size
     if count < 2 or batch % count:
-        yield ("rlhf.num_generations", f"The {batch} answers of a step cannot be divided into groups of {max(count, 2)} "
-               "to one prompt.", "Make per_device_train_batch_size × gradient_accumulation_steps a multiple of it.")
+        yield ("rlhf.num_generations", f"The {batch} answers of a step cannot be divided into groups of "
+               f"{max(count, 2)} to one prompt.", "Make per_device_train_batch_size × gradient_accumulation_steps a multiple of it.")
     if answer_length(recipe) >= recipe.training.max_length:
         yield ("rlhf.max_completion_length", f"Answers of {answer_length(recipe)} tokens leave no room for a prompt in "
                f"max_length = {recipe.training.max_length}.", "Raise training.max_length, or shorten the answers.")

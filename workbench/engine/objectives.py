@@ -34,7 +34,8 @@ class Objective:
 _PAIRS = ("train/loss", "train/rewards/margins", "train/rewards/accuracies", "train/logps/chosen")
 
 # Learning rates: the defaults of trl 1.16's config classes (SFTConfig, DPOConfig, KTOConfig, RewardConfig, GRPOConfig
-# and RLOOConfig), and of its experimental ORPOConfig; general fine-tuning is SFTTrainer's, response tuning DPOTrainer's.
+# and RLOOConfig), and of its experimental ORPOConfig; general fine-tuning has SFTTrainer's, response tuning
+# DPOTrainer's.
 OBJECTIVES: dict[str, Objective] = {
     objective.id: objective
     for objective in (

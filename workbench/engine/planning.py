@@ -105,7 +105,8 @@ def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
         gradient_checkpointing=training.gradient_checkpointing, dtype=dtype,
         mixed_precision="bf16" if autocast else "no", optim=training.optim,
         attn_implementation=training.attn_implementation, packing=training.packing, algorithm=recipe.rlhf.algorithm,
-        beta=recipe.rlhf.beta, num_generations=generations(recipe), max_completion_length=recipe.rlhf.max_completion_length)
+        beta=recipe.rlhf.beta, num_generations=generations(recipe),
+        max_completion_length=recipe.rlhf.max_completion_length)
 
 
 def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:

@@ -34,7 +34,7 @@ class RewardSource:
 
 def reward_name(reference: str) -> str:
     """What its metrics are called by: rewards/NAME/mean."""
-    word, _, value = reference.partition(":")
+    word = reference.partition(":")[0]
     if word in _READERS:
         return word
     if _FUNCTION.fullmatch(reference):

@@ -149,8 +149,8 @@ class _FirstStep:
                 "weights.", "Raise training.learning_rate, or set training.dtype: float32.")
         coarse = [name for name in still if name in with_gradient]
         if coarse:
-            yield (f"{len(coarse)} of {len(names)} trained tensors did not change in step {step}: the step is too small "
-                   f"for {self._formats()} ({_some(coarse)}). training.dtype: float32 would let them move.")
+            yield (f"{len(coarse)} of {len(names)} trained tensors did not change in step {step}: the step is too "
+                   f"small for {self._formats()} ({_some(coarse)}). training.dtype: float32 would let them move.")
         unused = [name for name in still if name not in reached and name not in with_gradient]
         if unused:
             yield (f"{len(unused)} of {len(names)} trained tensors belong to parts of the model that step {step} never "
@@ -162,8 +162,7 @@ class _FirstStep:
 
 def _waits_for_its_partner(name: str, moved: set[str]) -> bool:
     """LoRA's A has a gradient of zero as long as B is zero, which it is before the first step."""
-    return "lora_A" in name and name.replace("lora_A", "lora_B") in moved or \
-        "lora_embedding_A" in name and name.replace("lora_embedding_A", "lora_embedding_B") in moved
+    return "lora_" in name and name.replace("_A.", "_B.") in moved
 
 
 def _refuse_what_is_left_out(trained: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer | None) -> None:

@@ -52,9 +52,10 @@ def trl_trainer(trainer_class: type[Trainer], config_class: type[TrainingArgumen
     config = model.config.get_text_config()
     if hasattr(config, "num_local_experts") and not hasattr(config, "num_experts"):
         config.num_experts = config.num_local_experts  # by which trl's loss of the router asks every mixture
+    arguments = training_arguments(recipe, device, output_dir, evaluate=held_out is not None)
     trainer = trainer_class(
         model=model,
-        args=config_class(**{**training_arguments(recipe, device, output_dir, evaluate=held_out is not None), **settings}),
+        args=config_class(**{**arguments, **settings}),
         train_dataset=train,
         eval_dataset=held_out,
         processing_class=tokenizer,
