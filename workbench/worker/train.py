@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import traceback
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def main(run_id: str) -> int:
     reporter.started()
     signal.signal(signal.SIGTERM, stop_while_loading)
     try:
-        ending = _train(run, reporter)
+        with ExitStack() as stack:
+            ending = _train(run, reporter, stack)
     except StopRequestedError:
         ending = STOPPED
     except Exception as error:  # the journal must say how every run ended
@@ -35,7 +37,7 @@ def main(run_id: str) -> int:
     return 1 if ending.outcome == "failed" else 0
 
 
-def _train(run: RunDirectory, reporter: Reporter) -> Ending:
+def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("loading libraries")
     # Here, not above: these take seconds, and the run is on screen meanwhile.
     from transformers import PrinterCallback
@@ -47,7 +49,9 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     from workbench.worker.callbacks.samples import SamplesCallback
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
-    from workbench.worker.data.conversations import load_conversations
+    from workbench.worker.data.templates import choose_template
+    from workbench.worker.data.token_facts import generation_ends
+    from workbench.worker.data.training_rows import training_rows
     from workbench.worker.objectives import objective_module
     from workbench.worker.probe import ProbeCallback
 
@@ -57,7 +61,9 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     device = loading.pick_device(recipe.hardware.use_cpu)
     dtype = loading.pick_dtype(recipe.training.dtype, device)
     tokenizer, own_template = loading.load_tokenizer(source)
-    if not own_template:
+    template = choose_template(tokenizer, recipe.data.chat_template, own=own_template, model=source.name,
+                               base_dir=Path(run.path))
+    if template.name == "plain" and recipe.data.chat_template == "auto":
         reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
     stopwatch = Stopwatch()
     samples = SamplesCallback(recipe.samples, tokenizer, reporter, stopwatch, recipe.training.seed)
@@ -67,7 +73,8 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop())
 
     reporter.phase("reading the dataset")
-    train, held_out = load_conversations(recipe.dataset, Path(run.path), recipe.training.seed)
+    rows = stack.enter_context(training_rows(recipe, Path(run.path), tokenizer, generation_ends(source, tokenizer),
+                                             reporter, control.check_before_training))
     control.check_before_training()
     reporter.phase(f"loading {source.name}")
     model = loading.load_model(source, dtype=dtype, device=device,
@@ -77,7 +84,7 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
-        recipe, model, tokenizer, train, held_out, device, str(run.path),
+        recipe, model, tokenizer, rows.train, rows.held_out, device, str(run.path),
         [control, MetricsCallback(reporter, stopwatch), probe, samples, checkpoints])
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
