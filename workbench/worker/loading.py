@@ -48,9 +48,9 @@ def has_bfloat16(device: torch.device) -> bool:
 def load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
     """The model's tokenizer, ready for training and generation, and whether its chat template is its own.
 
-    A model without a chat template gets the plain one. Raises InputError.
+    A model without a chat template gets the plain one. No weights are needed. Raises InputError.
     """
-    refuse_foreign_code(source)
+    _refuse_own_code(source)
     tokenizer = AutoTokenizer.from_pretrained(_reference(source), trust_remote_code=False)
     if tokenizer.eos_token is None:
         raise InputError(f"The tokenizer of {source.name} has no EOS token, so a model could never learn to stop.")
@@ -121,12 +121,16 @@ def bitsandbytes_config(quantization: QuantizationSettings, dtype: torch.dtype,
 
 def refuse_foreign_code(source: ModelSource) -> None:
     """Raise InputError for a model that brings its own Python code or only pickled weights."""
-    if source.config.get("auto_map"):
-        raise InputError(f"{source.name} brings its own Python code (auto_map), which the workbench never runs.",
-                         "Use a model of an architecture that transformers itself knows.")
+    _refuse_own_code(source)
     if source.path is not None and not any(Path(source.path).glob("*.safetensors")):
         raise InputError(f"{source.name} has no safetensors weights in {source.path}.",
                          "Pickled weights (.bin, .pt) can run code when loaded and are not read; convert them first.")
+
+
+def _refuse_own_code(source: ModelSource) -> None:
+    if source.config.get("auto_map"):
+        raise InputError(f"{source.name} brings its own Python code (auto_map), which the workbench never runs.",
+                         "Use a model of an architecture that transformers itself knows.")
 
 
 def _reference(source: ModelSource) -> str:

@@ -49,7 +49,7 @@ def resolve_recipe(recipe: Recipe, base_dir: Path | None) -> Recipe:
 
     def absolute(reference: str) -> str:
         source = resolve_dataset(reference, base_dir)
-        return str(source.path) if source.kind == "file" else source.name
+        return str(source.path) if source.kind in ("file", "folder") else source.name
 
     dataset = recipe.dataset.model_copy(update={
         "path": absolute(given) if isinstance(given := recipe.dataset.path, str)

@@ -8,6 +8,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from workbench.engine.recipe import Recipe
+from workbench.worker.data.assistant import label_answers, marks_answers
 from workbench.worker.objectives.common import Rows, trl_trainer
 
 
@@ -16,8 +17,12 @@ def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedT
                   callbacks: list[TrainerCallback]) -> SFTTrainer:
     """trl's trainer on rows of `messages`, or of `text` where no assistant speaks."""
     training = recipe.training
-    settings = {"max_length": training.max_length, "packing": training.packing,
-                "assistant_only_loss": training.assistant_only_loss and "messages" in next(iter(train))}
+    only_answers = training.assistant_only_loss and "messages" in next(iter(train))
+    if only_answers and not marks_answers(tokenizer):
+        train = label_answers(train, tokenizer)
+        held_out = label_answers(held_out, tokenizer) if held_out is not None else None
+        only_answers = False  # the labels say it already
+    settings = {"max_length": training.max_length, "packing": training.packing, "assistant_only_loss": only_answers}
     trainer: SFTTrainer = trl_trainer(SFTTrainer, SFTConfig, settings, recipe, model, tokenizer, train, held_out,
                                       device, output_dir, callbacks)
     return trainer
