@@ -8,9 +8,11 @@ from typing import Any
 
 from workbench.engine.catalog.architecture import Architecture, architecture_from_config
 from workbench.engine.catalog.models import ModelSource, nearest_models, resolve_model
+from workbench.engine.catalog.trained import start_faults
 from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
 from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError
+from workbench.engine.evaluation import evaluation_faults
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.memory.calibration import Throughput, calibrated, throughput, training_seconds
@@ -137,6 +139,7 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     warnings: list[str] = []
     model, architecture = _model(recipe, base_dir, problems, warnings)
     problems += [PlanProblem(*problem) for problem in objective_problems(recipe, base_dir)]
+    problems += [PlanProblem(*fault) for fault in evaluation_faults(recipe)]
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
     steps = planned_steps(recipe, facts.rows if facts else None)
@@ -202,9 +205,11 @@ def _model(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
            warnings: list[str]) -> tuple[ModelSource | None, Architecture | None]:
     try:
         model = resolve_model(recipe.model, base_dir)
+        faults = start_faults(model, recipe)
     except InputError as error:
         problems.append(PlanProblem("model", error.message, error.hint))
         return None, None
+    problems += [PlanProblem(*fault) for fault in faults]
     if model.kind == "hub":
         warnings.append(f"{model.name} is neither on this disk nor in the catalogue: it is looked up on the Hub at "
                         f"launch, and its memory is not known before. {nearest_models(model.name)}")

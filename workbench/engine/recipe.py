@@ -89,7 +89,7 @@ class TrainingSettings(Section):
     early_stopping_patience: Positive | None = None
     """Stop after so many evaluations without a better `metric_for_best_model`; null: never."""
     load_best_model_at_end: bool = False
-    """Keep the checkpoint with the best `metric_for_best_model`, and make it the result."""
+    """Keep the checkpoint with the best `metric_for_best_model`, beside the newest ones, and make it the result."""
     metric_for_best_model: str = "eval/loss"
     """The metric of an evaluation that tells which checkpoint is best."""
     greater_is_better: bool | None = None

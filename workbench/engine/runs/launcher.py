@@ -56,9 +56,8 @@ def resolve_recipe(recipe: Recipe, base_dir: Path | None) -> Recipe:
         else tuple(part.model_copy(update={"path": absolute(part.path)}) for part in given),
         "eval_path": absolute(recipe.dataset.eval_path) if recipe.dataset.eval_path else None,
     })
-    model = resolve_model(recipe.model, base_dir)
     return recipe.model_copy(update={
-        "model": str(model.path) if model.kind == "folder" else recipe.model,
+        "model": resolve_model(recipe.model, base_dir).reference,
         "dataset": dataset,
         "training": recipe.training.model_copy(update={"learning_rate": recipe.learning_rate}),
         "rlhf": recipe.rlhf.model_copy(update={"reward": _rewards(recipe, base_dir)}),
