@@ -14,11 +14,10 @@ from workbench.engine.data.check import StructureReport, check_structure
 from workbench.engine.data.examples import Located, read_examples
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
-from workbench.engine.runs.store import read_json
 from workbench.engine.text import one_line
 from workbench.worker.data.prepared import pack
 from workbench.worker.data.templates import TemplateChoice, choose_template
-from workbench.worker.data.token_facts import BATCH, PACKS, TokenFacts, end_tokens
+from workbench.worker.data.token_facts import BATCH, PACKS, TokenFacts, generation_ends
 from workbench.worker.data.views import view_packed, view_rows
 from workbench.worker.loading import load_tokenizer
 
@@ -76,12 +75,6 @@ class Inspector:
                                        base_dir=base_dir)
             self._known = key, tokenizer, template, generation_ends(source, tokenizer)
         return self._known[1:]
-
-
-def generation_ends(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens at which a model's generation stops."""
-    settings = source.path / "generation_config.json" if source.path is not None else None
-    return end_tokens(tokenizer, source.config, read_json(settings) if settings and settings.is_file() else {})
 
 
 def _load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:

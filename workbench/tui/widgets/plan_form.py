@@ -16,7 +16,7 @@ from textual.widgets import Static
 from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import Problem, RecipeError, recipe_from_data
-from workbench.engine.tuning import TUNINGS
+from workbench.engine.tuning import default_learning_rate
 from workbench.tui.widgets.field_text import keep_part_settings, value_to_text
 from workbench.tui.widgets.fields import Choice, Field, FieldSpec
 from workbench.tui.widgets.plan_fields import FIELDS
@@ -190,7 +190,7 @@ class PlanForm(VerticalScroll, can_focus=False):
 
     def _placeholder(self, spec: FieldSpec) -> str:
         if spec.key == "training.learning_rate":
-            default = TUNINGS[self._data.get("tuning", "lora")].default_learning_rate
+            default = default_learning_rate(self._data.get("objective", "sft"), self._data.get("tuning", "lora"))
             return f"{value_to_text(default)} (default)"
         left_out = _LEFT_OUT.search(_description(spec.key))
         return "enter to choose" if spec.picker else left_out[1] if left_out else ""

@@ -3,17 +3,19 @@
 import math
 import random
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from workbench.engine.catalog.models import ModelSource
 from workbench.engine.data.examples import Located
 from workbench.engine.data.findings import Finding, FindingId
 from workbench.engine.data.sources import DataError
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
+from workbench.engine.runs.store import read_json
 from workbench.engine.text import one_line
 from workbench.worker.data.prepared import Prepared, TokenSequence, pack, prepare
 
@@ -186,8 +188,10 @@ class TokenFacts:
         return round(padded / max(sum(lengths), 1), 2)
 
 
-def end_tokens(tokenizer: PreTrainedTokenizerBase, *configs: Mapping[str, Any]) -> frozenset[int]:
-    """The tokens at which generation stops: the tokenizer's EOS, and those that a model's configs name."""
+def generation_ends(source: ModelSource, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """The tokens at which a model's generation stops: the tokenizer's EOS, and those that its files name."""
+    settings = source.path / "generation_config.json" if source.path is not None else None
+    configs = (source.config, read_json(settings) if settings is not None and settings.is_file() else {})
     found: set[int] = set()
     for value in (tokenizer.eos_token_id, *(config.get("eos_token_id") for config in configs)):
         found.update(number for number in (value if isinstance(value, list) else [value]) if isinstance(number, int))
