@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from workbench.engine.objectives import OBJECTIVES, Objective
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.peaks import MemoryPeaks, estimated_peak, memory_peaks
-from workbench.engine.runs.store import RunFollower, read_status
+from workbench.engine.runs.store import RunFollower, read_json, read_status
 from workbench.tui.widgets.log_pane import LogTail
 
 
@@ -19,6 +20,8 @@ class Reading:
     peaks: MemoryPeaks
     """Peak memory as predicted and as measured."""
     has_model: bool
+    objective: Objective
+    """What the run trains for: which curves tell how it goes, whether it answers prompts."""
 
 
 class RunReader:
@@ -29,6 +32,7 @@ class RunReader:
         self._log = LogTail(run.log)
         self._estimate: int | None = None
         self._first = True
+        self._objective = OBJECTIVES["sft"]
 
     def read(self) -> Reading:
         """Take in what is new. Raises FileNotFoundError when the run was deleted, OSError when it cannot be read."""
@@ -37,6 +41,13 @@ class RunReader:
         if self._first:
             self._first = False
             self._estimate = estimated_peak(follower.run)
+            self._objective = objective_of(follower.run)
         phase = "" if follower.ended else str(read_status(follower.run).get("phase", ""))
         return Reading(changed, self._log.read(), phase, memory_peaks(follower.state, self._estimate),
-                       has_model=follower.ended and follower.run.model.is_dir())
+                       has_model=follower.ended and follower.run.model.is_dir(), objective=self._objective)
+
+
+def objective_of(run: RunDirectory) -> Objective:
+    """The objective of a run's recipe; supervised fine-tuning where its plan does not say."""
+    recipe = read_json(run.plan).get("recipe") or {}
+    return OBJECTIVES.get(recipe.get("objective", ""), OBJECTIVES["sft"])

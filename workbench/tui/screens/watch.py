@@ -16,9 +16,10 @@ from workbench.engine.text import sanitise
 from workbench.tui.run_reader import Reading, RunReader
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.confirm import ConfirmScreen
+from workbench.tui.screens.picker import Pick, PickerScreen
 from workbench.tui.widgets.gauges import Gauges
 from workbench.tui.widgets.log_pane import LogPane
-from workbench.tui.widgets.metric_panel import MetricPanel
+from workbench.tui.widgets.metric_panel import MetricPanel, metric_title
 from workbench.tui.widgets.peak_memory import PeakMemory
 from workbench.tui.widgets.run_header import Notice, RunHeader
 from workbench.tui.widgets.samples_pane import SamplesPane
@@ -53,6 +54,7 @@ class WatchScreen(WorkbenchScreen):
         Binding("g", "command('sample')", "Sample"),
         Binding("c", "chat", "Chat with it"),
         Binding("m", "metric", "Metric"),
+        Binding("M,shift+m", "pick_metric", "All metrics", key_display="M", show=False),
         Binding("l", "log_scale", "Log scale", show=False),
         Binding("x", "x_axis", "Steps or time", show=False),
         Binding("left_square_bracket", "scrub(-1)", "Earlier samples", key_display="[", show=False),
@@ -133,6 +135,7 @@ class WatchScreen(WorkbenchScreen):
         self._pending.clear()
         self._stop_sent = False
         self.query_one(SamplesPane).clear()
+        self.query_one(MetricPanel).forget()
         self._tick()
 
     def _tick(self) -> None:
@@ -173,8 +176,8 @@ class WatchScreen(WorkbenchScreen):
         self.query_one(PeakMemory).show(follower.state, reading.peaks)
         self.query_one(Notice).show(follower, reading.has_model)
         if reading.changed:
-            self.query_one(MetricPanel).show(follower.state, follower.ended)
-            self.query_one(SamplesPane).show(follower.samples)
+            self.query_one(MetricPanel).show(follower.state, follower.ended, reading.objective.charts)
+            self.query_one(SamplesPane).show(follower.samples, reading.objective.generates)
         self.query_one(LogPane).show(reading.log, follower.state.alerts)
         for command in [id for id in self._pending if id in follower.state.acknowledged]:
             self.notify(sanitise(follower.state.acknowledged[command]), title=self._pending.pop(command), markup=False)
@@ -198,7 +201,7 @@ class WatchScreen(WorkbenchScreen):
         """Keys are offered only where they do something: commands while somebody is there to obey them."""
         if action in ("stop", "command"):
             return self._reader is not None and not self._reader.follower.ended
-        if action in ("chat", "metric", "log_scale", "x_axis", "scrub", "next_pane"):
+        if action in ("chat", "metric", "pick_metric", "log_scale", "x_axis", "scrub", "next_pane"):
             return self._reader is not None
         return True
 
@@ -235,6 +238,17 @@ class WatchScreen(WorkbenchScreen):
     def action_metric(self) -> None:
         """Chart the next metric."""
         self.query_one(MetricPanel).next_metric()
+
+    def action_pick_metric(self) -> None:
+        """Choose from all metrics, the run's own first."""
+        panel = self.query_one(MetricPanel)
+
+        def take(metric: str | None) -> None:
+            if metric is not None:
+                panel.choose(metric)
+
+        self.app.push_screen(PickerScreen("Chart a metric", [Pick(name, metric_title(name)) for name in panel.metrics]),
+                             take)
 
     def action_log_scale(self) -> None:
         """Switch the chart between linear and logarithmic."""

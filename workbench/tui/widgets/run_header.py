@@ -103,6 +103,7 @@ def figures(follower: RunFollower, predicted_peak: int | None, now: float) -> li
         Figure("eval loss", number(last("eval/loss")), 9, 4) if "eval/loss" in state.metrics else None,
         Figure("learning rate", number(last("train/learning_rate"), 3), 13, 3),
         Figure("grad norm", number(last("train/grad_norm"), 3), 9, 8) if "train/grad_norm" in state.metrics else None,
+        Figure("best", _best(state), 14, 5) if any(kept.best for kept in state.checkpoints) else None,
         Figure("tokens/s", count(last("perf/tokens_per_second")), 8, 5),
         Figure("epoch", epoch, 5, 6),
         Figure("GPU peak", gib(allocated), 9, 2) if allocated is not None else Figure("RAM", gib(resident), 9, 2),
@@ -111,6 +112,11 @@ def figures(follower: RunFollower, predicted_peak: int | None, now: float) -> li
         Figure("ETA", duration(remaining), 7, 1) if not follower.ended else None,
     ]
     return [figure for figure in wanted if figure is not None]
+
+
+def _best(state: RunState) -> str:
+    best = next(checkpoint for checkpoint in state.checkpoints if checkpoint.best)
+    return f"{number(best.metric)} at {best.step}"
 
 
 def fitting(wanted: list[Figure], width: int) -> list[Figure]:
