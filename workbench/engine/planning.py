@@ -8,10 +8,12 @@ from typing import Any
 
 from workbench.engine.catalog.architecture import Architecture, architecture_from_config
 from workbench.engine.catalog.models import ModelSource, nearest_models, resolve_model
+from workbench.engine.catalog.trained import start_faults
 from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
 from workbench.engine.data.findings import how_to_pass, refused
 from workbench.engine.data.sources import DataError
 from workbench.engine.errors import InputError
+from workbench.engine.evaluation import evaluation_faults
 from workbench.engine.figures import count
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
@@ -22,7 +24,7 @@ from workbench.engine.memory.estimate import MemoryEstimate, estimate_memory
 from workbench.engine.memory.fitting import MOST_TOKENS
 from workbench.engine.memory.suggestions import Suggestion, suggest
 from workbench.engine.memory.terms import CUDA_CONTEXT
-from workbench.engine.objectives import OBJECTIVES
+from workbench.engine.objective_checks import generations, objective_problems
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.history import History, read_history
 
@@ -117,7 +119,9 @@ def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
         gradient_accumulation_steps=training.gradient_accumulation_steps, max_length=training.max_length,
         gradient_checkpointing=training.gradient_checkpointing, dtype=dtype,
         mixed_precision="bf16" if autocast else "no", optim=training.optim,
-        attn_implementation=training.attn_implementation, packing=training.packing)
+        attn_implementation=training.attn_implementation, packing=training.packing, algorithm=recipe.rlhf.algorithm,
+        beta=recipe.rlhf.beta, num_generations=generations(recipe),
+        max_completion_length=recipe.rlhf.max_completion_length)
 
 
 def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:
@@ -147,10 +151,8 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     problems: list[PlanProblem] = []
     warnings: list[str] = []
     model, architecture = _model(recipe, base_dir, problems, warnings)
-    if not OBJECTIVES[recipe.objective].trainable:
-        able = ", ".join(objective.id for objective in OBJECTIVES.values() if objective.trainable)
-        problems.append(PlanProblem("objective", f"{OBJECTIVES[recipe.objective].title} cannot be trained by this "
-                                    "version yet, only planned and rehearsed.", f"It trains: {able}."))
+    problems += [PlanProblem(*problem) for problem in objective_problems(recipe, base_dir)]
+    problems += [PlanProblem(*fault) for fault in evaluation_faults(recipe)]
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
     steps = planned_steps(recipe, facts.rows if facts else None)
@@ -217,9 +219,11 @@ def _model(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
            warnings: list[str]) -> tuple[ModelSource | None, Architecture | None]:
     try:
         model = resolve_model(recipe.model, base_dir)
+        faults = start_faults(model, recipe)
     except InputError as error:
         problems.append(PlanProblem("model", error.message, error.hint))
         return None, None
+    problems += [PlanProblem(*fault) for fault in faults]
     if model.kind == "hub":
         warnings.append(f"{model.name} is neither on this disk nor in the catalogue: it is looked up on the Hub at "
                         f"launch, and its memory is not known before. {nearest_models(model.name)}")

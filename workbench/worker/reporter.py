@@ -54,9 +54,10 @@ class Reporter:
             file.write(lines)
         self._journal.append("sample", step=step, count=len(texts))
 
-    def checkpoint(self, step: int, path: str, removed: list[str]) -> None:
-        """A checkpoint is complete and verified; older ones were deleted."""
-        self._journal.append("checkpoint", durable=True, step=step, path=path, verified=True, removed=removed)
+    def checkpoint(self, step: int, path: str, removed: list[str], best: float | None = None) -> None:
+        """A checkpoint is complete and verified; older ones were deleted. `best`: the metric that makes it the best."""
+        chosen = {} if best is None else {"best": True, "metric": best}
+        self._journal.append("checkpoint", durable=True, step=step, path=path, verified=True, removed=removed, **chosen)
 
     def command(self, command: Command, result: str) -> None:
         """A command was obeyed, or why not."""
@@ -65,6 +66,11 @@ class Reporter:
     def alert(self, message: str, level: str = "warning", step: int = 0) -> None:
         """Something the user should know."""
         self._journal.append("alert", level=level, message=message, step=step)
+
+    def guarded(self, check: str, *, step: int, tensors: int) -> None:
+        """A guard looked and found all well: `moved` (every trained tensor it could ask for moved), or `frozen` (every
+        frozen one has the bits it had)."""
+        self._journal.append("guarded", check=check, step=step, tensors=tensors)
 
     def ended(self, ending: Ending, **fields: Any) -> None:
         """The last word."""

@@ -5,6 +5,7 @@ from typing import Any
 
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.recipe_file import load_recipe
+from workbench.engine.runs.journal import encode_number
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks
 from workbench.engine.runs.state import metric_points
 from workbench.engine.runs.store import RunFollower
@@ -25,7 +26,8 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
         "losses": metric_points(losses) if losses else [],
         "metrics": {name: metric_points(series) for name, series in sorted(state.metrics.items())},
         "samples": [{"step": s.step, "prompt": s.prompt, "text": s.text} for s in follower.samples],
-        "checkpoints": [{"step": c.step, "path": str(run.path / c.path), "verified": c.verified}
+        "checkpoints": [{"step": c.step, "path": str(run.path / c.path), "verified": c.verified,
+                         "best": c.best, "metric": None if c.metric is None else encode_number(c.metric)}
                         for c in state.checkpoints],
         "alerts": [{"step": a.step, "level": a.level, "message": a.message} for a in state.alerts],
         "resumed_from": state.resumed_from, "tokens_per_second": state.last("perf/tokens_per_second"),
