@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from workbench.engine.recipe_data import DataSettings
+from workbench.engine.recipe_data import DataSettings, FindingId
 
-FindingId = Literal["rejected-rows", "duplicates", "equal-pair", "control-characters", "eval-overlap",
-                    "truncated", "fully-masked", "eos-not-trained", "double-bos"]
-"""The first five are of the rows as they stand, the others of their tokens."""
+__all__ = ["Finding", "FindingId", "how_to_pass", "refused"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ import orjson
 import xxhash
 
 from workbench.engine.data.examples import Located, Rejected
-from workbench.engine.data.findings import Finding, FindingId
+from workbench.engine.data.findings import Finding
 from workbench.engine.data.formats import Format
 from workbench.engine.data.seen import Seen
+from workbench.engine.recipe_data import FindingId
 
 MOST_REJECTED = 1000
 _MOST_PLACES = 5
