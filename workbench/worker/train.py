@@ -40,19 +40,20 @@ def main(run_id: str) -> int:
 def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("loading libraries")
     # Here, not above: these take seconds, and the run is on screen meanwhile.
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
 
     from workbench.engine.catalog.models import resolve_model
     from workbench.worker import loading
     from workbench.worker.callbacks.control import ControlCallback
+    from workbench.worker.callbacks.guards import GuardsCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
-    from workbench.worker.callbacks.samples import SamplesCallback
+    from workbench.worker.callbacks.scores import samples_callback
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
     from workbench.worker.data.templates import choose_template
     from workbench.worker.data.token_facts import generation_ends
     from workbench.worker.data.training_rows import training_rows
-    from workbench.worker.objectives import objective_module
+    from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
     from workbench.worker.probe import ProbeCallback
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -66,7 +67,8 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     if template.name == "plain" and recipe.data.chat_template == "auto":
         reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
     stopwatch = Stopwatch()
-    samples = SamplesCallback(recipe.samples, tokenizer, reporter, stopwatch, recipe.training.seed)
+    samples = samples_callback(recipe, tokenizer, reporter, stopwatch)
+    guards = GuardsCallback(reporter)
     probe = ProbeCallback(recipe, tokenizer, reporter, stopwatch)
     checkpoints = CheckpointCallback(recipe, reporter, stopwatch)
     control = ControlCallback(reporter, sample=samples.ask, save=checkpoints.ask)
@@ -75,17 +77,22 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("reading the dataset")
     rows = stack.enter_context(training_rows(recipe, Path(run.path), tokenizer, generation_ends(source, tokenizer),
                                              reporter, control.check_before_training))
+    train, held_out = shuffled_if_kept_in_order(recipe, rows.train), rows.held_out
+    samples.rows = held_out if held_out is not None else train
     control.check_before_training()
     reporter.phase(f"loading {source.name}")
+    set_seed(recipe.training.seed)  # a reward model's head begins random
     model = loading.load_model(source, dtype=dtype, device=device,
                                attn_implementation=recipe.training.attn_implementation,
-                               quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+                               quantization=recipe.quantization if recipe.tuning == "qlora" else None,
+                               rewards=recipe.objective == "reward")
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
-        recipe, model, tokenizer, rows.train, rows.held_out, device, str(run.path),
-        [control, MetricsCallback(reporter, stopwatch), probe, samples, checkpoints])
+        recipe, model, tokenizer, train, held_out, device, str(run.path),
+        [control, MetricsCallback(reporter, stopwatch), probe, guards, samples, checkpoints])
+    guards.watch(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer

@@ -12,6 +12,8 @@ from workbench.engine.text import nearest
 BUILT_IN = {
     "glossary": "glossary.jsonl",
     "glossary-held-out": "glossary_held_out.jsonl",
+    "glossary-text": "glossary_text.jsonl",
+    "glossary-text-held-out": "glossary_text_held_out.jsonl",
     "glossary-pairs": "glossary_pairs.jsonl",
     "glossary-pairs-held-out": "glossary_pairs_held_out.jsonl",
 }
