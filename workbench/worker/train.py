@@ -77,8 +77,7 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("reading the dataset")
     rows = stack.enter_context(training_rows(recipe, Path(run.path), tokenizer, generation_ends(source, tokenizer),
                                              reporter, control.check_before_training))
-    train, held_out = shuffled_if_kept_in_order(recipe, rows.train), rows.held_out
-    samples.rows = held_out if held_out is not None else train
+    samples.rows = rows.held_out if rows.held_out is not None else rows.train
     control.check_before_training()
     reporter.phase(f"loading {source.name}")
     set_seed(recipe.training.seed)  # a reward model's head begins random
@@ -90,7 +89,7 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
-        recipe, model, tokenizer, train, held_out, device, str(run.path),
+        recipe, model, tokenizer, shuffled_if_kept_in_order(recipe, rows.train), rows.held_out, device, str(run.path),
         [control, MetricsCallback(reporter, stopwatch), probe, guards, samples, checkpoints])
     guards.watch(trainer)
     # It would print into the log what the journal holds better.

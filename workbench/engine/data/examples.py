@@ -12,12 +12,12 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from workbench.engine.data.formats import FIELDS, Format, detect, list_columns
-from workbench.engine.data.readers import read_rows
+from workbench.engine.data.readers import read_rows, rows_by
 from workbench.engine.data.readings import Reading, read, read_prompt
 from workbench.engine.data.sources import DataError, files_of, resolve_dataset
 from workbench.engine.data.streams import Meter
@@ -61,7 +61,12 @@ def read_examples(part: DatasetPart, objective: str, base_dir: Path | None, mete
         raise DataError(f"{source.name} is on the Hub: its rows are read once it is downloaded.")
     nothing = True
     for path, name in files_of(source, part.split):
-        for found in examples_of(read_rows(path, name, meter), part, objective, name, on_format):
+        by = rows_by(path, name)
+
+        def note(form: Format, by: str = by) -> None:
+            on_format(replace(form, why=form.why + by))
+
+        for found in examples_of(read_rows(path, name, meter), part, objective, name, note):
             nothing = False
             yield found
     if nothing:
@@ -130,7 +135,7 @@ class _Converter:
     objective: str
     source: str
     forms: dict[Any, Format] = field(default_factory=dict)
-    kinds: dict[str, tuple[type, int]] = field(default_factory=dict)
+    kinds: dict[str, type] = field(default_factory=dict)
 
     @classmethod
     def starting(cls, waiting: list[tuple[int, Row]], part: DatasetPart, objective: str,
@@ -195,7 +200,9 @@ class _Converter:
         """A value for a reward function, of the kind that the column had at first."""
         if value is None:
             return None
-        kind, _ = self.kinds.setdefault(name, (type(value), 0))
+        if type(value) is int and not -(2**63) <= value < 2**63:
+            raise RowError(f"`{name}` is a number of more than 64 bits")
+        kind = self.kinds.setdefault(name, type(value))
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:

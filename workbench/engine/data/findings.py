@@ -37,3 +37,13 @@ def refused(findings: Iterable[Finding], data: DataSettings) -> tuple[Finding, .
         return data.allow == "all" or finding.id in data.allow
 
     return tuple(finding for finding in findings if not passes(finding))
+
+
+def how_to_pass(findings: Iterable[Finding]) -> str:
+    """What to do about refused findings: a sentence with the very options that let them pass."""
+    listed = list(findings)
+    names = [finding.id for finding in listed if finding.id != "rejected-rows"]
+    rejected = sum(finding.count for finding in listed if finding.id == "rejected-rows")
+    options = [f"--set data.allow=[{','.join(names)}]"] if names else []
+    options += [f"--set data.max_rejected_rows={rejected}"] if rejected else []
+    return f"Mend the data, or start all the same with `{' '.join(options)}`."

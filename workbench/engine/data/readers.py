@@ -70,15 +70,22 @@ def _json_fault(line: bytes, error: orjson.JSONDecodeError) -> str:
     return f"not valid JSON: {one_line(error.msg, 80)} at column {error.colno}"
 
 
-def by_paragraph(path: Path, name: str) -> bool:
-    """Whether a plain text has blank lines near its beginning, and so a row a paragraph instead of a row a line."""
+def rows_by(path: Path, name: str) -> str:
+    """What a row of a plain text is, as the end of a sentence; empty for other kinds of files."""
+    if kind_of_file(path) != "plain text":
+        return ""
+    return "; blank lines part its rows" if _by_paragraph(path, name) else "; each line is a row: no line is blank"
+
+
+def _by_paragraph(path: Path, name: str) -> bool:
+    """Whether there are blank lines near the beginning."""
     with opened(path, name, Meter()) as content:
         beginning = content.read().replace(b"\r\n", b"\n")
     return b"\n\n" in beginning.strip()
 
 
 def _read_text(path: Path, name: str, meter: Meter) -> Rows:
-    return _paragraphs(path, name, meter) if by_paragraph(path, name) else _text_lines(path, name, meter)
+    return _paragraphs(path, name, meter) if _by_paragraph(path, name) else _text_lines(path, name, meter)
 
 
 def _text_lines(path: Path, name: str, meter: Meter) -> Rows:

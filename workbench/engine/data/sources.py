@@ -34,7 +34,11 @@ _BESIDE = re.compile(r"(readme|licen[sc]e|notice|changelog|dataset_infos?|datase
 
 
 class DataError(InputError):
-    """Data that cannot be used as a whole; the message names the file and the reason."""
+    """Data that cannot be used as a whole; the message names the file and the reason, `field` the recipe's setting."""
+
+    def __init__(self, message: str, hint: str | None = None, field: str = "dataset.path") -> None:
+        super().__init__(message, hint)
+        self.field = field
 
 
 @dataclass(frozen=True)

@@ -35,16 +35,16 @@ class Meter:
 
 
 class Content:
-    """What a file holds, unpacked, block by block; the meter is told how far that is on disk."""
+    """What a file holds, unpacked, block by block; the meter is told how far reading had come
+    when the last one was used up."""
 
     def __init__(self, stream: _Stream, raw: io.FileIO, meter: Meter) -> None:
         self._stream, self._raw, self._meter = stream, raw, meter
 
     def read(self) -> bytes:
         """The next block; empty at the end."""
-        block = self._stream.read(BLOCK)
         self._meter.at(self._raw.tell())
-        return block
+        return self._stream.read(BLOCK)
 
 
 @contextmanager

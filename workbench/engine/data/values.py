@@ -19,6 +19,8 @@ ROLES = {
 }  # fmt: skip
 _GOOD = {"true", "good", "desirable", "chosen", "accepted", "yes", "1", "1.0"}
 _BAD = {"false", "bad", "undesirable", "rejected", "no", "0", "0.0", "-1", "-1.0"}
+_FOLLOW = {("", "system"), ("", "user"), ("system", "user"), ("user", "assistant"), ("assistant", "user"),
+           ("assistant", "tool"), ("tool", "tool"), ("tool", "assistant")}
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 
@@ -86,6 +88,9 @@ def _message(entry: Any) -> Message:
         raise RowError(f"a message is {kind_of(entry)}, not an object with role and content")
     name = entry.get("role", entry.get("from"))
     role = ROLES.get(name) if isinstance(name, str) else None
+    if role == name and len(entry) == 2 and type(content := entry.get("content")) is str and content.isascii() \
+            and content and not content.isspace():
+        return entry  # as nearly all are: nothing to change, and no more to check
     if role is None:
         raise RowError(f"{name!r} is not a role; roles are system, user, assistant and tool"
                        if name is not None else "a message has no role")
@@ -114,9 +119,7 @@ def in_order(turns: list[Message], answered: bool = True) -> list[Message]:
     before = ""
     for number, turn in enumerate(turns, 1):
         role = turn["role"]
-        fits = {"system": not before, "user": before in ("", "system", "assistant"),
-                "assistant": before in ("user", "tool"), "tool": before in ("assistant", "tool")}[role]
-        if not fits:
+        if (before, role) not in _FOLLOW:
             after = f"after {before}" if before else "at the beginning"
             raise RowError(f"roles are out of order: message {number} is {role} {after}")
         before = role

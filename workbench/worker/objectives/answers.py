@@ -14,12 +14,10 @@ _IDS = Features({name: Sequence(Value("int64")) for name in ("prompt_ids", "chos
 def tokenized_pairs(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Rows:
     """Rows of `prompt_ids`, `chosen_ids` and `rejected_ids` (null for a demonstration), of messages or of plain text.
 
-    Other columns stay. Rows whose prompt alone fills `max_length` are left out, as by trl's trainers: nothing of an
-    answer would be left.
+    Rows whose prompt alone fills `max_length` are left out, as by trl's trainers: nothing of an answer would be left.
     """
-    others = {name: kind for name, kind in (rows.features or {}).items() if name not in _COLUMNS}
-    tokenized = rows.map(lambda row: _pair(row, tokenizer), remove_columns=_COLUMNS,
-                         features=Features({**others, **_IDS}))
+    kept = {name: kind for name, kind in (rows.features or {}).items() if name not in _COLUMNS}
+    tokenized = rows.map(lambda row: _pair(row, tokenizer), remove_columns=_COLUMNS, features=Features({**kept, **_IDS}))
     return tokenized.filter(lambda row: len(row["prompt_ids"]) < max_length)
 
 
