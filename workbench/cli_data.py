@@ -1,9 +1,11 @@
 """`workbench data`: what is in a dataset, what is wrong with it, and its rows as a model sees them."""
 
 import os
+import re
 import shutil
 import sys
 import textwrap
+from itertools import dropwhile, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,19 +143,17 @@ def data_text(label: str, document: dict[str, Any], notes: dict[str, str]) -> st
         return textwrap.fill(words, width, initial_indent=f"{name:<{_LABEL}}", subsequent_indent=" " * _LABEL,
                              break_long_words=False, break_on_hyphens=False)
 
-    def noted(name: str, words: str) -> str:
-        return f"{words} ({notes[name]})" if name in notes else words
+    def noted(name: str) -> str:
+        return f"{document[name]} ({notes[name]})" if name in notes else str(document[name])
 
     template = "its own template" if document["template"] == "the model's own" else f"template {document['template']}"
     lines = [label, "", line("format", f"{document['format']}: {document['why']}"), line("rows", _rows_line(document)),
-             line("objective", noted("objective", document["objective"])),
-             line("model", noted("model", f"{document['model']}, {template}")),
+             line("objective", noted("objective")),
+             line("model", f"{noted('model')}, {template}"),
              line("tokens", _tokens_line(document)), line("epoch", _epoch_line(document))]
     lines.append("")
     for finding in document["findings"]:
         lines.append(line("finding", f"{finding['id']}: {finding['message']}"))
-        if finding["places"]:
-            lines.append(line("", "at " + ", ".join(finding["places"])))
         if finding["hint"]:
             lines.append(line("", finding["hint"]))
     if not document["findings"]:
@@ -172,7 +172,7 @@ def _rows_line(document: dict[str, Any]) -> str:
     if document["rows_estimated"] is not None:
         rows = f"about {document['rows_estimated']:,}, the first {document['rows']:,} of them read"
     usable = "all usable" if document["usable_rows"] == document["rows"] else f"{document['usable_rows']:,} usable"
-    return f"{rows}; {usable}; {document['duplicates']:,} duplicates" if document["duplicates"] else f"{rows}; {usable}"
+    return f"{rows}; {usable}; {document['duplicates']:,} repeated" if document["duplicates"] else f"{rows}; {usable}"
 
 
 def _tokens_line(document: dict[str, Any]) -> str:
@@ -201,9 +201,9 @@ def _histogram(bars: list[list[int]], width: int) -> list[str]:
     most = max(rows for _, rows in bars)
     room = min(_BAR, width - 24)
     lines = [f"{'tokens':>10} rows"]
-    for bound, rows in bars:
+    for bound, rows in dropwhile(lambda bar: not bar[1], bars):
         bar = "█" * round(rows / most * room) or ("▏" if rows else "")
-        lines.append(f"{f'≤ {bound:,}':>10} {bar} {rows:,}".rstrip())
+        lines.append(f"{f'≤ {bound:,}':>10} {bar}{' ' if bar else ''}{rows:,}")
     return lines
 
 
@@ -228,27 +228,25 @@ def _first_row(document: dict[str, Any], width: int) -> list[str]:
 
 
 def _wrapped(view: dict[str, Any], width: int, colour: bool) -> list[str]:
-    """A row's tokens in lines of `width` characters, runs of learned tokens marked; cut where the model's view ends."""
+    """A row's tokens in lines of `width` characters, runs of learned ones marked, as far as the model sees it."""
     end = min(view["truncated_at"] or len(view["tokens"]), _TOKENS_SHOWN)
     lines: list[list[tuple[str, bool]]] = [[]]
     used = 0
     for token, trained in zip(view["tokens"][:end], view["trained"][:end], strict=True):
-        for character in token.replace("\t", "    "):
-            if character == "\n" or used >= width:
+        for piece in re.findall(r"\n|[^\n]{1,%d}" % width, token.replace("\t", "    ")):  # noqa: UP031
+            if piece == "\n" or used + len(piece) > width:
                 lines.append([])
                 used = 0
-            if character != "\n":
-                lines[-1].append((character, trained))
-                used += 1
+            if piece != "\n":
+                lines[-1].append((piece, trained))
+                used += len(piece)
     if end < len(view["tokens"]):
         lines[-1].append(("…", False))
     return ["  " + _runs(line, colour) for line in lines]
 
 
 def _runs(line: list[tuple[str, bool]], colour: bool) -> str:
-    from itertools import groupby
-
-    runs = ((trained, "".join(character for character, _ in run)) for trained, run in groupby(line, lambda one: one[1]))
+    runs = ((trained, "".join(piece for piece, _ in run)) for trained, run in groupby(line, lambda one: one[1]))
     return "".join(_mark(text, colour) if trained else text for trained, text in runs)
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from workbench.engine.data.examples import Rejected
 from workbench.engine.data.findings import Finding, refused
 from workbench.engine.data.sources import DataError
 from workbench.engine.recipe import Recipe
-from workbench.worker.data.examples import Examples, Rows, RowsFolder, load_examples
+from workbench.worker.data.examples import STREAM_ROWS, Examples, Rows, RowsFolder, load_examples, read_anywhere
 from workbench.worker.data.token_facts import BATCH, TokenFacts
 from workbench.worker.reporter import Reporter
 
 REJECTED_ROWS = "rejected_rows.jsonl"
+STREAM_BYTES = 64 << 20
+"""Bytes of a stream that are looked through before it is trained on."""
 _MOST_WRITTEN = 1000
 _NEWS_EVERY = 5.0  # seconds between two lines about a long check
 
@@ -86,7 +89,7 @@ def training_rows(recipe: Recipe, run: Path, tokenizer: PreTrainedTokenizerBase,
         findings = [*_structure(recipe, run, obey), *_tokens(recipe, tokenizer, ends, examples, reporter, obey)]
         refuse(recipe, findings)
         for finding in findings:
-            reporter.alert(f"{finding.message} ({finding.id}; e.g. {', '.join(finding.places[:3])})")
+            reporter.alert(finding.message)
         yield TrainingRows(examples.train, examples.held_out)
 
 
@@ -95,7 +98,7 @@ def refuse(recipe: Recipe, findings: Iterable[Finding]) -> None:
     stopping = refused(findings, recipe.data)
     if not stopping:
         return
-    named = " ".join(f"{finding.message} ({', '.join(finding.places[:3])})" for finding in stopping)
+    named = " ".join(finding.message for finding in stopping)
     allowed = [] if recipe.data.allow == "all" else list(recipe.data.allow)
     names = ", ".join(dict.fromkeys([*allowed, *(finding.id for finding in stopping if finding.id != "rejected-rows")]))
     hints = " ".join(dict.fromkeys(finding.hint for finding in stopping if finding.hint))
@@ -107,7 +110,10 @@ def _structure(recipe: Recipe, run: Path, obey: Callable[[], None]) -> tuple[Fin
         obey()
         return False
 
-    report = check_structure(recipe, run, limit_bytes=None, on_progress=lambda *news: None, cancelled=cancelled)
+    # A stream is not read to its end before it is trained on.
+    limit = STREAM_BYTES if recipe.dataset.streaming else None
+    report = check_structure(recipe, run, limit_bytes=limit, cancelled=cancelled,
+                             read=partial(read_anywhere, most_of_hub=STREAM_ROWS if limit else None))
     # Those were counted while the rows were loaded.
     return tuple(finding for finding in report.findings if finding.id != "rejected-rows")
 
