@@ -87,22 +87,31 @@ def training_rows(recipe: Recipe, run: Path, tokenizer: PreTrainedTokenizerBase,
         rejected.refuse_too_many()
         reporter.phase("checking the rows")
         findings = [*_structure(recipe, run, obey), *_tokens(recipe, tokenizer, ends, examples, reporter, obey)]
-        refuse(recipe, findings)
+        refuse(recipe, run, findings)
         for finding in findings:
             reporter.alert(finding.message)
         yield TrainingRows(examples.train, examples.held_out)
 
 
-def refuse(recipe: Recipe, findings: Iterable[Finding]) -> None:
+def refuse(recipe: Recipe, run: Path, findings: Iterable[Finding]) -> None:
     """Raise DataError that names the findings which the recipe does not let pass, with the setting that would."""
     stopping = refused(findings, recipe.data)
     if not stopping:
         return
-    named = " ".join(finding.message for finding in stopping)
     allowed = [] if recipe.data.allow == "all" else list(recipe.data.allow)
-    names = ", ".join(dict.fromkeys([*allowed, *(finding.id for finding in stopping if finding.id != "rejected-rows")]))
-    hints = " ".join(dict.fromkeys(finding.hint for finding in stopping if finding.hint))
-    raise DataError(named, f"{hints} Or train on the rows as they are: --set data.allow=[{names}]")
+    names = ", ".join([*allowed, *(finding.id for finding in stopping)])
+    way_out = f"Or train on the rows as they are: --set data.allow=[{names}]"
+    if len(stopping) == 1:
+        raise DataError(stopping[0].message, f"{stopping[0].hint or ''} {way_out}".strip())
+    listed = ", ".join(f"{finding.id} {finding.count:,} ({_first_place(finding)})" for finding in stopping)
+    raise DataError(f"The data check does not let this run start: {listed}.",
+                    f"`workbench data {run / 'recipe.yaml'}` shows them. {way_out}")
+
+
+def _first_place(finding: Finding) -> str:
+    """The first of its places, without the folder, and whether there are more."""
+    place = finding.places[0].rpartition("/")[2] if finding.places else "?"
+    return f"{place} …" if finding.count > 1 else place
 
 
 def _structure(recipe: Recipe, run: Path, obey: Callable[[], None]) -> tuple[Finding, ...]:
