@@ -16,7 +16,7 @@ from workbench.engine.memory.suggestions import Suggestion
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.rehearsal import Rehearsal
-from workbench.tui.screens import launching
+from workbench.tui.screens import plan as plan_module
 from workbench.tui.screens.explain import ExplainScreen
 from workbench.tui.screens.plan import PlanScreen
 from workbench.tui.widgets.explanation_view import ExplanationView
