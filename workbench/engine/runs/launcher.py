@@ -47,7 +47,9 @@ def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None,
 def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None) -> RunDirectory:
     """Every stage's run; all but the first wait for the one before. Gives the first."""
     resolved = [resolve_recipe(stage, base_dir) for stage in stage_recipes(recipe)]
-    runs = [create_run_directory(stage.name) for stage in resolved]
+    runs: list[RunDirectory] = []
+    for stage in resolved:
+        runs.append(create_run_directory(stage.name, after=runs[-1] if runs else None))
     for number, (run, stage, link) in enumerate(zip(runs, resolved, stage_links(recipe), strict=True)):
         changes: dict[str, Any] = {} if link.start is None else {"model": str(runs[link.start].model)}
         if link.reward is not None:

@@ -32,7 +32,7 @@ def resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides: Sequenc
     renewed: dict[str, RunDirectory] = {}
     for old in chain[first:]:
         one = recipe if old is chain[first] else load_recipe(old.recipe)
-        new = create_run_directory(one.name)
+        new = create_run_directory(one.name, after=list(renewed.values())[-1] if renewed else None)
         renewed[old.id] = new
         _write_again(old, new, _moved(one, chain, renewed), planned if old is chain[first] else None, renewed)
     for new in renewed.values():
