@@ -15,7 +15,7 @@ from tests.gpu.cases import Case, recipe_for
 from tests.gpu.training import by_worker, free, quietly, write_model, write_rows
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.chat_target import resolve_chat_target
-from workbench.engine.data.formats import read_conversations
+from workbench.engine.data.conversations import read_conversations
 from workbench.worker.chat import ChatModel
 from workbench.worker.loading import has_bfloat16, load_model, load_tokenizer, pick_dtype
 

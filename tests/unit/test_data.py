@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.engine.data.formats import read_conversations
+from workbench.engine.data.conversations import read_conversations
 from workbench.engine.data.sources import DataError, resolve_dataset
 from workbench.engine.errors import InputError
 
@@ -28,10 +28,11 @@ def test_formats_become_conversations(line: str, name: str, messages: int, tmp_p
 
 
 @pytest.mark.parametrize(("bad", "words"), [
-    ("{broken", "not valid JSON"), ("[1]", "is list"), ('{"prompt": "", "completion": "b"}', "`prompt` is empty"),
-    ('{"prompt": "a", "completion": 5}', "`completion` is int"), ('{"prompt": "a"}', "`completion` is NoneType"),
+    ("{broken", "not valid JSON"), ("[1]", "is a list"), ('{"prompt": "", "completion": "b"}', "`prompt` is empty"),
+    ('{"prompt": "a", "completion": 5}', "`completion` is a number, not text"),
+    ('{"prompt": "a"}', "`completion` is missing"),
     ('{"prompt": [{"role": "boss", "content": "x"}], "completion": "b"}', "'boss' is not a role"),
-    ('{"prompt": "a", "completion": [{"role": "user", "content": "x"}]}', "does not end with the assistant"),
+    ('{"prompt": "a", "completion": [{"role": "user", "content": "x"}]}', "message 2 is user after user"),
 ])
 def test_a_bad_line_seven_is_named(bad: str, words: str, tmp_path: Path) -> None:
     path = tmp_path / "d.jsonl"
@@ -52,7 +53,7 @@ def test_a_json_array_is_read_too(tmp_path: Path) -> None:
     path = tmp_path / "d.json"
     path.write_text(f"[{GOOD}, {GOOD}]")
     assert len(read_conversations(path, max_rows=1).rows) == 1
-    path.write_text("{}")
+    path.write_text("5")
     with pytest.raises(DataError, match="not a list of rows"):
         read_conversations(path)
 
@@ -72,7 +73,7 @@ def test_sources(tmp_path: Path) -> None:
     assert resolve_dataset("d.jsonl", tmp_path).kind == "file"
     assert resolve_dataset("glossary").kind == "built-in"
     assert resolve_dataset("trl-lib/Capybara").kind == "hub"
-    for wrong in ("nope", "./nope.jsonl", str(tmp_path)):
+    for wrong in ("nope", "./nope.jsonl", "d.exe"):
         with pytest.raises(InputError):
             resolve_dataset(wrong, tmp_path)
     with pytest.raises(InputError, match="no dataset") as caught:

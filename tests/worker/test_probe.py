@@ -20,7 +20,7 @@ from workbench.engine.memory.estimate import estimate_memory
 from workbench.engine.planning import memory_case
 from workbench.engine.recipe import Recipe
 from workbench.worker.callbacks.stopwatch import Stopwatch
-from workbench.worker.data.conversations import load_conversations
+from workbench.worker.data.examples import load_examples
 from workbench.worker.loading import load_model, load_tokenizer
 from workbench.worker.objectives.sft import build_trainer
 from workbench.worker.probe import EVALUATION, GENERATION, STEP, TRAINING, Probe, ProbeCallback, estimate_for
@@ -62,10 +62,10 @@ class Recorder(TrainerCallback):
 def trainer_of(chosen: Recipe, tmp_path: Path, callbacks: list[TrainerCallback]) -> tuple[Trainer, Any]:
     source = resolve_model(chosen.model)
     tokenizer, _ = load_tokenizer(source)
-    train, held_out = load_conversations(chosen.dataset, None, 1)
+    rows = load_examples(chosen, None, pytest.fail, tmp_path)
     model = load_model(source, dtype=torch.float32, device=CPU,
                        quantization=chosen.quantization if chosen.tuning == "qlora" else None)
-    return build_trainer(chosen, model, tokenizer, train, held_out, CPU, str(tmp_path), callbacks), tokenizer
+    return build_trainer(chosen, model, tokenizer, rows.train, rows.held_out, CPU, str(tmp_path), callbacks), tokenizer
 
 
 def train(chosen: Recipe, tmp_path: Path, probing: bool) -> tuple[Recorder, dict[str, torch.Tensor]]:

@@ -22,7 +22,7 @@ from workbench.engine.memory.estimate import MemoryEstimate, estimate_memory
 from workbench.engine.memory.fitting import MOST_TOKENS
 from workbench.engine.memory.suggestions import Suggestion, suggest
 from workbench.engine.memory.terms import CUDA_CONTEXT
-from workbench.engine.objectives import OBJECTIVES
+from workbench.engine.objective_checks import generations, objective_problems
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.history import History, read_history
 
@@ -118,7 +118,9 @@ def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
         gradient_accumulation_steps=training.gradient_accumulation_steps, max_length=training.max_length,
         gradient_checkpointing=training.gradient_checkpointing, dtype=dtype,
         mixed_precision="bf16" if autocast else "no", optim=training.optim,
-        attn_implementation=training.attn_implementation, packing=training.packing)
+        attn_implementation=training.attn_implementation, packing=training.packing, algorithm=recipe.rlhf.algorithm,
+        beta=recipe.rlhf.beta, num_generations=generations(recipe),
+        max_completion_length=recipe.rlhf.max_completion_length)
 
 
 def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:
@@ -153,10 +155,7 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     problems: list[PlanProblem] = []
     warnings: list[str] = []
     model, architecture = _model(recipe, base_dir, problems, warnings)
-    if not OBJECTIVES[recipe.objective].trainable:
-        able = ", ".join(objective.id for objective in OBJECTIVES.values() if objective.trainable)
-        problems.append(PlanProblem("objective", f"{OBJECTIVES[recipe.objective].title} cannot be trained by this "
-                                    "version yet, only planned and rehearsed.", f"It trains: {able}."))
+    problems += [PlanProblem(*problem) for problem in objective_problems(recipe, base_dir)]
     problems += [PlanProblem(*fault) for fault in evaluation_faults(recipe)]
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
@@ -254,6 +253,8 @@ def _dataset(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
             if source.path is None:
                 warnings.append(f"{source.name} is on the Hub: its rows are counted at launch.")
                 continue
+            if recipe.objective not in ("sft", "rlhf"):
+                continue  # interim
             found = dataset_facts(source.path, recipe.dataset.max_rows if field == "path" else None)
         except InputError as error:
             problems.append(PlanProblem(f"dataset.{field}", error.message, error.hint))

@@ -9,7 +9,7 @@ from workbench.engine.recipe_data import DatasetPart, DatasetSettings, DataSetti
 from workbench.engine.recipe_objectives import DpoSettings, KtoSettings, OrpoSettings, RewardSettings, RlhfSettings
 from workbench.engine.recipe_section import Positive, Section, Strings
 from workbench.engine.text import slug
-from workbench.engine.tuning import TUNINGS, TuningId
+from workbench.engine.tuning import TuningId, default_learning_rate
 
 __all__ = ["DatasetPart", "DatasetSettings", "HardwareSettings", "LoraSettings", "QuantizationSettings", "Recipe",
            "SampleSettings", "Section", "TrainingSettings"]
@@ -53,7 +53,7 @@ class TrainingSettings(Section):
     gradient_accumulation_steps: Positive = 4
     """Micro-batches summed before a step: a larger batch without its memory."""
     learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """Peak learning rate; default 2e-4 for LoRA and QLoRA, 2e-5 for full."""
+    """Peak learning rate; default: by objective, ten times as high for LoRA and QLoRA (sft: 2e-5 full, 2e-4 LoRA)."""
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "cosine"
     """How the learning rate falls."""
     warmup_steps: Annotated[float, Field(ge=0)] = 0.03
@@ -171,7 +171,7 @@ class Recipe(Section):
     @property
     def learning_rate(self) -> float:
         """The peak learning rate that the run will use."""
-        return self.training.learning_rate or TUNINGS[self.tuning].default_learning_rate
+        return self.training.learning_rate or default_learning_rate(self.objective, self.tuning)
 
     @property
     def effective_batch_size(self) -> int:

@@ -58,9 +58,20 @@ class DatasetSettings(Section):
     @property
     def parts(self) -> tuple[DatasetPart, ...]:
         """The sources, each with everything it needs; one where nothing is mixed."""
-        shared: dict[str, Any] = {"config": self.config, "split": self.split, "format": self.format,
+        return self._filled((DatasetPart(path=self.path),) if isinstance(self.path, str) else self.path, self.split)
+
+    @property
+    def eval_parts(self) -> tuple[DatasetPart, ...]:
+        """The sources of the rows to evaluate on; none where they are a share of the training rows, or none at all."""
+        if self.eval_path is not None:
+            return self._filled((DatasetPart(path=self.eval_path),), self.eval_split or self.split)
+        if self.eval_split is None:
+            return ()
+        return tuple(part.model_copy(update={"split": self.eval_split}) for part in self.parts)
+
+    def _filled(self, parts: tuple[DatasetPart, ...], split: str) -> tuple[DatasetPart, ...]:
+        shared: dict[str, Any] = {"config": self.config, "split": split, "format": self.format,
                                   "columns": self.columns}
-        parts = (DatasetPart(path=self.path),) if isinstance(self.path, str) else self.path
         return tuple(part.model_copy(update={name: value for name, value in shared.items()
                                              if getattr(part, name) is None}) for part in parts)
 

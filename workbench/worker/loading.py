@@ -4,13 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from workbench.engine.catalog.models import ModelSource
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import QuantizationSettings
 from workbench.worker.data.templates import PLAIN_TEMPLATE
+
+SCORE_HEAD = "score"
+"""The head of transformers' sequence classifiers over decoders, which peft trains in full."""
 
 
 def pick_device(use_cpu: bool = False) -> torch.device:
@@ -39,9 +48,9 @@ def has_bfloat16(device: torch.device) -> bool:
 def load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
     """The model's tokenizer, ready for training and generation, and whether its chat template is its own.
 
-    A model without a chat template gets the plain one. Raises InputError.
+    A model without a chat template gets the plain one. No weights are needed. Raises InputError.
     """
-    refuse_foreign_code(source)
+    _refuse_own_code(source)
     tokenizer = AutoTokenizer.from_pretrained(_reference(source), trust_remote_code=False)
     if tokenizer.eos_token is None:
         raise InputError(f"The tokenizer of {source.name} has no EOS token, so a model could never learn to stop.")
@@ -54,17 +63,21 @@ def load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
 
 
 def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device, attn_implementation: str = "sdpa",
-               quantization: QuantizationSettings | None = None) -> PreTrainedModel:
-    """The model on the device, frozen bases quantised when `quantization` is given. Raises InputError."""
+               quantization: QuantizationSettings | None = None, rewards: bool = False) -> PreTrainedModel:
+    """The model on the device, frozen bases quantised when `quantization` is given. Raises InputError.
+
+    `rewards`: with a head that gives one score in place of logits; where the files have none, it begins random.
+    """
     refuse_foreign_code(source)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"num_labels": 1} if rewards else {}
     if quantization is not None:
-        options["quantization_config"] = bitsandbytes_config(quantization, dtype)
-    model, report = AutoModelForCausalLM.from_pretrained(
+        options["quantization_config"] = bitsandbytes_config(quantization, dtype, rewards)
+    kind = AutoModelForSequenceClassification if rewards else AutoModelForCausalLM
+    model, report = kind.from_pretrained(
         _reference(source), dtype=dtype, device_map={"": device}, attn_implementation=attn_implementation,
         use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options)
     # transformers fills what is missing with random numbers and goes on.
-    if missing := report["missing_keys"]:
+    if missing := {key for key in report["missing_keys"] if not (rewards and key.startswith(SCORE_HEAD))}:
         raise InputError(f"{source.name} lacks {len(missing)} of its weights, {min(missing)} among them.",
                          "Its safetensors files are incomplete: download or save the model again.")
     loaded: PreTrainedModel = model
@@ -95,22 +108,29 @@ def adapters_in_float32(model: PreTrainedModel) -> None:
             parameter.data = parameter.data.float()
 
 
-def bitsandbytes_config(quantization: QuantizationSettings, dtype: torch.dtype) -> BitsAndBytesConfig:
-    """transformers' configuration of a quantised base that computes in `dtype`."""
+def bitsandbytes_config(quantization: QuantizationSettings, dtype: torch.dtype,
+                        rewards: bool = False) -> BitsAndBytesConfig:
+    """transformers' configuration of a quantised base that computes in `dtype`; a head of `rewards` is trained, so it
+    stays as it is."""
+    skipped = {"llm_int8_skip_modules": [SCORE_HEAD]} if rewards else {}
     if quantization.bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, **skipped)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype,
-                              bnb_4bit_use_double_quant=quantization.double_quantization)
+                              bnb_4bit_use_double_quant=quantization.double_quantization, **skipped)
 
 
 def refuse_foreign_code(source: ModelSource) -> None:
     """Raise InputError for a model that brings its own Python code or only pickled weights."""
-    if source.config.get("auto_map"):
-        raise InputError(f"{source.name} brings its own Python code (auto_map), which the workbench never runs.",
-                         "Use a model of an architecture that transformers itself knows.")
+    _refuse_own_code(source)
     if source.path is not None and not any(Path(source.path).glob("*.safetensors")):
         raise InputError(f"{source.name} has no safetensors weights in {source.path}.",
                          "Pickled weights (.bin, .pt) can run code when loaded and are not read; convert them first.")
+
+
+def _refuse_own_code(source: ModelSource) -> None:
+    if source.config.get("auto_map"):
+        raise InputError(f"{source.name} brings its own Python code (auto_map), which the workbench never runs.",
+                         "Use a model of an architecture that transformers itself knows.")
 
 
 def _reference(source: ModelSource) -> str:

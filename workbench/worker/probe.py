@@ -14,6 +14,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from workbench.engine.catalog.architecture import architecture_from_config
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.memory.estimate import estimate_memory
+from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.planning import memory_case
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.postmortem import LESS_MEMORY
@@ -110,9 +111,10 @@ class Probe:
         if self._trainer.eval_dataset is not None:
             with self.meter.phase(EVALUATION):
                 self._evaluate()
-        if self._recipe.samples.prompts:
+        objective = OBJECTIVES[self._recipe.objective]
+        if self._recipe.samples.prompts and objective.generates:
             with self.meter.phase(GENERATION):
-                answer_first(self._trainer.model, self._tokenizer, self._recipe.samples)
+                answer_first(self._trainer.model, self._tokenizer, self._recipe.samples, objective.conversational)
 
     def _micro_batch(self) -> None:
         trainer = self._trainer

@@ -67,6 +67,11 @@ class Reporter:
         """Something the user should know."""
         self._journal.append("alert", level=level, message=message, step=step)
 
+    def guarded(self, check: str, *, step: int, tensors: int) -> None:
+        """A guard looked and found all well: `moved` (every trained tensor it could ask for moved), or `frozen` (every
+        frozen one has the bits it had)."""
+        self._journal.append("guarded", check=check, step=step, tensors=tensors)
+
     def ended(self, ending: Ending, **fields: Any) -> None:
         """The last word."""
         self._journal.append("ended", durable=True, **ending.to_event(), **fields)

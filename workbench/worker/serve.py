@@ -1,9 +1,9 @@
-"""The warm worker behind Chat: JSON lines on stdin and stdout, one job at a time, cancelled between two tokens.
+"""The warm worker behind Chat and Data: JSON lines on stdin and stdout, one job at a time, cancelled in between.
 
 Requests: {id, op: load, target} · {id, op: chat, messages, side, max_new_tokens, temperature, top_p, seed} ·
 {op: cancel, request} · {op: quit}. Answers: {id, type: progress, text} · {id, type: loaded, sides, titles, device} ·
 {id, type: token, text} · {id, type: done, text, tokens, time_to_first_token, tokens_per_second, finish} ·
-{id, type: error, message, hint}.
+{id, type: error, message, hint, input}. What looks at data: inspection_jobs.py.
 """
 
 import os
@@ -19,6 +19,7 @@ import orjson
 from workbench.engine.chat_target import ChatTarget
 from workbench.engine.errors import InputError, WorkbenchError
 from workbench.engine.text import one_line
+from workbench.worker.inspection_jobs import InspectionJobs
 
 if TYPE_CHECKING:
     from workbench.worker.chat import ChatModel
@@ -46,6 +47,7 @@ class Server:
         self._jobs: queue.SimpleQueue[Request] = queue.SimpleQueue()
         self._cancelled: set[str] = set()
         self._chat: ChatModel | None = None
+        self._inspection = InspectionJobs(self._answer, self._cancelled.__contains__)
 
     def read(self, requests: BinaryIO) -> None:
         """Take requests until they end."""
@@ -62,7 +64,8 @@ class Server:
 
     def work(self) -> None:
         """Do one job after another."""
-        jobs = {"load": self._load, "chat": self._reply}
+        jobs = {"load": self._load, "chat": self._reply, "inspect": self._inspection.inspect,
+                "render": self._inspection.render}
         while True:
             request = self._jobs.get()
             try:
@@ -73,7 +76,7 @@ class Server:
             except Exception as error:  # a job that fails must not take the worker along
                 traceback.print_exc()
                 message, hint = _explain(error)
-                self._answer(request["id"], "error", message=message, hint=hint)
+                self._answer(request["id"], "error", message=message, hint=hint, input=isinstance(error, InputError))
             self._cancelled.discard(request["id"])
 
     def _load(self, request: Request) -> None:

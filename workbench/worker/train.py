@@ -4,6 +4,7 @@ import logging
 import signal
 import sys
 import traceback
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,8 @@ def main(run_id: str) -> int:
     reporter.started()
     signal.signal(signal.SIGTERM, stop_while_loading)
     try:
-        ending = _train(run, reporter)
+        with ExitStack() as stack:
+            ending = _train(run, reporter, stack)
     except StopRequestedError:
         ending = STOPPED
     except Exception as error:  # the journal must say how every run ended
@@ -35,21 +37,24 @@ def main(run_id: str) -> int:
     return 1 if ending.outcome == "failed" else 0
 
 
-def _train(run: RunDirectory, reporter: Reporter) -> Ending:
+def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("loading libraries")
     # Here, not above: these take seconds, and the run is on screen meanwhile.
-    from transformers import PrinterCallback
+    from transformers import PrinterCallback, set_seed
 
     from workbench.engine.catalog.models import resolve_model
     from workbench.worker import adapters, loading
     from workbench.worker.callbacks.control import ControlCallback
     from workbench.worker.callbacks.evaluation import EvaluationCallback
+    from workbench.worker.callbacks.guards import GuardsCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
-    from workbench.worker.callbacks.samples import SamplesCallback
+    from workbench.worker.callbacks.scores import samples_callback
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
-    from workbench.worker.data.conversations import load_conversations
-    from workbench.worker.objectives import objective_module
+    from workbench.worker.data.templates import choose_template
+    from workbench.worker.data.token_facts import generation_ends
+    from workbench.worker.data.training_rows import training_rows
+    from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
     from workbench.worker.probe import ProbeCallback
 
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -59,10 +64,13 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     device = loading.pick_device(recipe.hardware.use_cpu)
     dtype = loading.pick_dtype(recipe.training.dtype, device)
     tokenizer, own_template = loading.load_tokenizer(adapters.tokenizer_source(source))
-    if not own_template:
+    template = choose_template(tokenizer, recipe.data.chat_template, own=own_template, model=source.name,
+                               base_dir=Path(run.path))
+    if template.name == "plain" and recipe.data.chat_template == "auto":
         reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
     stopwatch = Stopwatch()
-    samples = SamplesCallback(recipe.samples, tokenizer, reporter, stopwatch, recipe.training.seed)
+    samples = samples_callback(recipe, tokenizer, reporter, stopwatch)
+    guards = GuardsCallback(reporter)
     probe = ProbeCallback(recipe, tokenizer, reporter, stopwatch)
     checkpoints = CheckpointCallback(recipe, reporter, stopwatch)
     evaluation = EvaluationCallback(recipe, reporter, stopwatch, checkpoints)
@@ -70,21 +78,26 @@ def _train(run: RunDirectory, reporter: Reporter) -> Ending:
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop())
 
     reporter.phase("reading the dataset")
-    train, held_out = load_conversations(recipe.dataset, Path(run.path), recipe.training.seed)
+    rows = stack.enter_context(training_rows(recipe, Path(run.path), tokenizer, generation_ends(source, tokenizer),
+                                             reporter, control.check_before_training))
+    samples.rows = rows.held_out if rows.held_out is not None else rows.train
     control.check_before_training()
     reporter.phase(f"loading {source.label}")
+    set_seed(recipe.training.seed)  # a reward model's head begins random
     model = loading.load_model(source, dtype=dtype, device=device,
                                attn_implementation=recipe.training.attn_implementation,
-                               quantization=recipe.quantization if recipe.tuning == "qlora" else None)
+                               quantization=recipe.quantization if recipe.tuning == "qlora" else None,
+                               rewards=recipe.objective == "reward")
     model = adapters.start_from(model, source, recipe)
     beginning = adapters.Beginning(model, source)
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
-        recipe, model, tokenizer, train, held_out, device, str(run.path),
-        [control, MetricsCallback(reporter, stopwatch), evaluation, probe, samples, checkpoints])
+        recipe, model, tokenizer, shuffled_if_kept_in_order(recipe, rows.train), rows.held_out, device, str(run.path),
+        [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
     beginning.restore(trainer)
+    guards.watch(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer

@@ -71,10 +71,17 @@ class Fingerprints:
         self._parameters = parameters
         self._sums = [_bit_sum(parameter) for parameter in parameters]
 
+    def __len__(self) -> int:
+        return len(self._parameters)
+
     def changed(self) -> int:
         """How many of the parameters have other bits than at first."""
-        return sum(_bit_sum(parameter) != before
-                   for parameter, before in zip(self._parameters, self._sums, strict=True))
+        return len(self.changed_places())
+
+    def changed_places(self) -> list[int]:
+        """Which of them have, by their places in the list."""
+        return [place for place, (parameter, before) in enumerate(zip(self._parameters, self._sums, strict=True))
+                if _bit_sum(parameter) != before]
 
 
 def _bit_sum(parameter: nn.Parameter) -> int:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import xxhash
 
-from workbench.engine.data.formats import Format, Message, read_conversations
+from workbench.engine.data.conversations import read_conversations
+from workbench.engine.data.formats import Format
+from workbench.engine.data.values import Message
 
 # Enough rows for a mean within about 2 %, few enough to tokenise in a blink.
 _TOKEN_SAMPLE = 2000

@@ -12,11 +12,13 @@ from workbench.engine.atomic import write_atomic, write_json
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError, RunError
+from workbench.engine.objective_checks import reward_references
 from workbench.engine.pipeline import stage_links, stage_recipes
 from workbench.engine.planning import Plan
 from workbench.engine.processes import child_environment
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
+from workbench.engine.rewards import reward_source
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
 from workbench.engine.runs.liveness import lock_holder
@@ -77,7 +79,7 @@ def resolve_recipe(recipe: Recipe, base_dir: Path | None) -> Recipe:
 
     def absolute(reference: str) -> str:
         source = resolve_dataset(reference, base_dir)
-        return str(source.path) if source.kind == "file" else source.name
+        return str(source.path) if source.kind in ("file", "folder") else source.name
 
     dataset = recipe.dataset.model_copy(update={
         "path": absolute(given) if isinstance(given := recipe.dataset.path, str)
@@ -88,7 +90,16 @@ def resolve_recipe(recipe: Recipe, base_dir: Path | None) -> Recipe:
         "model": resolve_model(recipe.model, base_dir).reference,
         "dataset": dataset,
         "training": recipe.training.model_copy(update={"learning_rate": recipe.learning_rate}),
+        "rlhf": recipe.rlhf.model_copy(update={"reward": _rewards(recipe, base_dir)}),
     })
+
+
+def _rewards(recipe: Recipe, base_dir: Path | None) -> tuple[str, ...] | None:
+    """The rewards with the files of their functions and models; of other objectives they stay as they are."""
+    rewards = reward_references(recipe)
+    if recipe.objective == "rlhf":
+        rewards = tuple(reward_source(reward, base_dir).reference for reward in rewards)
+    return rewards or None
 
 
 def start_supervisor(run: RunDirectory) -> None:

@@ -175,6 +175,9 @@ class RunState:
     def _on_alert(self, event: Event) -> None:
         self.alerts.append(Alert(int(event.get("step", self.step)), str(event["level"]), str(event["message"])))
 
+    def _on_guarded(self, event: Event) -> None:
+        """A guard found all well; what it finds wrong is an alert, or the run's end."""
+
     def _on_resumed(self, event: Event) -> None:
         step = int(event["step"])
         self.step = self.resumed_from = step

@@ -8,8 +8,9 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import OptionList, Static
 
-from workbench.engine.data.formats import Conversations, Message, read_conversations
+from workbench.engine.data.conversations import Conversations, read_conversations
 from workbench.engine.data.sources import resolve_dataset
+from workbench.engine.data.values import Message
 from workbench.engine.errors import InputError
 from workbench.engine.text import one_line, sanitise
 from workbench.tui.screens.base import WorkbenchScreen

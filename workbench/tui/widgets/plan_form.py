@@ -14,7 +14,7 @@ from textual.widgets import Static
 from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import Problem, RecipeError, recipe_from_data
-from workbench.engine.tuning import TUNINGS
+from workbench.engine.tuning import TUNINGS, default_learning_rate
 from workbench.tui.widgets.fields import Choice, Field, FieldSpec, value_to_text
 
 _ADAPTERS = ("lora", "qlora")
@@ -23,7 +23,7 @@ _ON_OFF = ((True, "on"), (False, "off"))
 FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("model", "Model", picker="model"),
     FieldSpec("dataset.path", "Dataset", picker="dataset"),
-    FieldSpec("objective", "Objective", tuple((o.id, o.title) for o in OBJECTIVES.values() if o.trainable)),
+    FieldSpec("objective", "Objective", tuple((o.id, o.title) for o in OBJECTIVES.values())),
     FieldSpec("tuning", "Tuning", tuple((t.id, t.title) for t in TUNINGS.values())),
     FieldSpec("lora.lora_r", "LoRA rank", tunings=_ADAPTERS),
     FieldSpec("lora.lora_alpha", "LoRA alpha", tunings=_ADAPTERS),
@@ -156,7 +156,7 @@ class PlanForm(VerticalScroll, can_focus=False):
         if key == "lora.target_modules" and value != "all-linear" and isinstance(value, str):
             value = [value]
         _set(self._data, key, value)
-        if key == "tuning":
+        if key in ("tuning", "objective"):
             self._hide_unused()
             rate = self._field("training.learning_rate")
             rate.show(_get(self._data, rate.spec.key), self._placeholder(rate.spec))
@@ -180,7 +180,7 @@ class PlanForm(VerticalScroll, can_focus=False):
 
     def _placeholder(self, spec: FieldSpec) -> str:
         if spec.key == "training.learning_rate":
-            default = TUNINGS[self._data.get("tuning", "lora")].default_learning_rate
+            default = default_learning_rate(self._data.get("objective", "sft"), self._data.get("tuning", "lora"))
             return f"{value_to_text(default)} (default)"
         return "enter to choose" if spec.picker else ""
 

@@ -1,14 +1,160 @@
-"""Chat templates for models that come without one."""
+"""Chat templates: how a conversation becomes text, for models that come without one or where a recipe asks for one.
 
-# {% generation %} marks what the assistant says; EOS stands inside it, so that the model learns to stop.
-PLAIN_TEMPLATE = (
-    "{{ bos_token if bos_token else '' }}"
-    "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}"
-    "{{ 'Assistant: ' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}{{ '\n' }}"
-    "{% else %}"
-    "{{ message['role'] | capitalize + ': ' + message['content'] + '\n' }}"
-    "{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
-)
+In each of ours {% generation %} marks what the assistant says, and the EOS token stands inside it, at its end: it is
+learned with the answer, so the tuned model learns to stop.
+"""
+
+import ctypes
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from workbench.engine.errors import InputError
+from workbench.engine.text import nearest, one_line
+
+_BOS = "{{- bos_token if bos_token else '' -}}"
+
+# The space stands before the answer, not at the end of the prompt: there it would be a token of its own, which the
+# model never saw while it learned, for tokenizers join a space to the word behind it.
+PLAIN_TEMPLATE = _BOS + r"""
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{- 'Assistant:' -}}{%- generation -%}{{- ' ' + message['content'] + eos_token -}}{%- endgeneration -%}{{- '\n' -}}
+{%- else -%}
+{{- message['role'] | capitalize + ': ' + message['content'] + '\n' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}"""
+
+# A base model that does not know the end-of-turn token would not end there: its EOS token follows.
+CHATML_TEMPLATE = _BOS + r"""
+{%- set end = '' if eos_token == '<|im_end|>' else eos_token -%}
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\n' -}}
+{%- if message['role'] == 'assistant' -%}
+{%- generation -%}{{- message['content'] + '<|im_end|>' + end -}}{%- endgeneration -%}
+{{- '\n' -}}
+{%- else -%}
+{{- message['content'] + '<|im_end|>\n' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"""
+
+LLAMA_3_TEMPLATE = _BOS + r"""
+{%- set end = '' if eos_token == '<|eot_id|>' else eos_token -%}
+{%- for message in messages -%}
+{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' -}}
+{%- if message['role'] == 'assistant' -%}
+{%- generation -%}{{- message['content'] | trim + '<|eot_id|>' + end -}}{%- endgeneration -%}
+{%- else -%}
+{{- message['content'] | trim + '<|eot_id|>' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}{%- endif -%}"""
+
+# The preamble is the one of Stanford Alpaca's prompt for instructions without an input.
+ALPACA_TEMPLATE = _BOS + r"""
+{%- if messages[0]['role'] == 'system' -%}
+{{- messages[0]['content'] + '\n\n' -}}
+{%- else -%}
+{{- 'Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n' -}}
+{%- endif -%}
+{%- for message in messages -%}
+{%- if message['role'] == 'assistant' -%}
+{{- '### Response:\n' -}}
+{%- generation -%}{{- message['content'] + eos_token -}}{%- endgeneration -%}
+{{- '\n\n' -}}
+{%- elif message['role'] == 'user' -%}
+{{- '### Instruction:\n' + message['content'] + '\n\n' -}}
+{%- elif message['role'] != 'system' or not loop.first -%}
+{{- '### ' + message['role'] | capitalize + ':\n' + message['content'] + '\n\n' -}}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '### Response:\n' -}}{%- endif -%}"""
+
+TEMPLATES = {"chatml": CHATML_TEMPLATE, "llama-3": LLAMA_3_TEMPLATE, "alpaca": ALPACA_TEMPLATE, "plain": PLAIN_TEMPLATE}
+
+# A template is a program that came with the model; a real one renders in well under a millisecond.
+_SECONDS = 5.0
+_MOST_BYTES = 1_000_000
+_PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+@dataclass(frozen=True)
+class TemplateChoice:
+    """The template that a tokenizer was given: its `name` as in `workbench data`, and whether it is the model's own."""
+
+    name: str
+    own: bool
+
+
+def choose_template(tokenizer: PreTrainedTokenizerBase, wanted: str, *, own: bool, model: str,
+                    base_dir: Path | None = None) -> TemplateChoice:
+    """Give the tokenizer the template that a recipe's `data.chat_template` asks for, and try it.
+
+    `own` says whether the one that it has is the model's; relative files start from `base_dir`. The tokenizer is saved
+    with what is trained, so the template is what chat will use. Raises InputError for a template that is not known,
+    cannot be read, raises, or does not come to an end.
+    """
+    if wanted == "auto":
+        choice = TemplateChoice("the model's own" if own else "plain", own)
+    elif wanted in TEMPLATES:
+        tokenizer.chat_template = TEMPLATES[wanted]
+        choice = TemplateChoice(wanted, own=False)
+    else:
+        tokenizer.chat_template = _read(wanted, base_dir)
+        choice = TemplateChoice(Path(wanted).name, own=False)
+    _try(tokenizer, model if choice.own else choice.name)
+    return choice
+
+
+def _read(wanted: str, base_dir: Path | None) -> str:
+    path = Path(wanted).expanduser()
+    path = path if path.is_absolute() else (base_dir or Path.cwd()) / path
+    if not path.is_file():
+        guess = nearest(wanted, ("auto", *TEMPLATES))
+        raise InputError(f"data.chat_template is {wanted!r}: there is no such template, and no such file.",
+                         f"Did you mean {guess}?" if guess else f"Built in: auto, {', '.join(TEMPLATES)}.")
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise InputError(f"{path} is larger than 1 MB: this is not a chat template.")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The chat template {path} cannot be read: {one_line(str(error), 120)}.") from None
+
+
+def _try(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Render a short conversation. Raises InputError when the template raises, or is still busy after seconds."""
+    found: list[Any] = []
+
+    def render() -> None:
+        try:
+            found.append(tokenizer.apply_chat_template(_PROBE, tokenize=False))
+        except BaseException as error:  # handed to the thread that waits
+            found.append(error)
+
+    thread = threading.Thread(target=render, name="template", daemon=True)
+    thread.start()
+    thread.join(_SECONDS)
+    if not found:
+        # A thread cannot be killed; the compiled template is Python code, which an exception ends.
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+        raise InputError(f"The chat template of {name} does not come to an end.", _HINT)
+    if isinstance(found[0], BaseException):
+        raise template_error(name, found[0]) from found[0]
+    if not str(found[0]).strip():
+        raise InputError(f"The chat template of {name} renders nothing.", _HINT)
+
+
+_HINT = "Choose another with data.chat_template: chatml, llama-3, alpaca, plain, or a Jinja file."
+
+
+def template_error(name: str, error: BaseException) -> InputError:
+    """What a template raised, in a sentence; `name` is the model's or the file's."""
+    kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
+    line = f" (line {error.lineno})" if getattr(error, "lineno", None) else ""
+    return InputError(f"The chat template of {name} fails{line}: {kind}{one_line(str(error), 160).rstrip('.')}.", _HINT)

@@ -3,13 +3,16 @@
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from peft import LoraConfig, PeftModel
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from workbench.engine.recipe import Recipe
 from workbench.worker.loading import adapters_in_float32, has_bfloat16
+
+Rows = Dataset | IterableDataset
+"""Canonical examples of an objective (workbench.engine.data.examples)."""
 
 _SAME_NAMES = ("num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
                "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
@@ -40,8 +43,8 @@ def training_arguments(recipe: Recipe, device: torch.device, output_dir: str, ev
 
 
 def trl_trainer(trainer_class: type[Trainer], config_class: type[TrainingArguments], settings: dict[str, Any],
-                recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
-                held_out: Dataset | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
+                recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Rows,
+                held_out: Rows | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
                 **keywords: Any) -> Any:
     """One of trl's trainers as the recipe says; `settings` and `keywords` are what only this trainer takes.
 
@@ -50,9 +53,10 @@ def trl_trainer(trainer_class: type[Trainer], config_class: type[TrainingArgumen
     config = model.config.get_text_config()
     if hasattr(config, "num_local_experts") and not hasattr(config, "num_experts"):
         config.num_experts = config.num_local_experts  # by which trl's loss of the router asks every mixture
+    arguments = training_arguments(recipe, device, output_dir, evaluate=held_out is not None)
     trainer = trainer_class(
         model=model,
-        args=config_class(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None), **settings),
+        args=config_class(**{**arguments, **settings}),
         train_dataset=train,
         eval_dataset=held_out,
         processing_class=tokenizer,

@@ -1,17 +1,17 @@
 """General fine-tuning (continued pre-training): every token of plain text is learned, through trl's SFTTrainer."""
 
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTTrainer
 
 from workbench.engine.recipe import Recipe
 from workbench.worker.objectives import sft
+from workbench.worker.objectives.common import Rows
 
 
-def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
-                  held_out: Dataset | None, device: torch.device, output_dir: str,
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Rows,
+                  held_out: Rows | None, device: torch.device, output_dir: str,
                   callbacks: list[TrainerCallback]) -> SFTTrainer:
     """trl's trainer on rows of `text`: there is no assistant, so every token counts."""
     training = recipe.training.model_copy(update={"assistant_only_loss": False})

@@ -3,23 +3,26 @@
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import trl_trainer
+from workbench.worker.objectives.common import Rows, trl_trainer
 
+IN_ORDER = True
+"""trl takes the rows as they come: the KL term is estimated from each batch's neighbours."""
 NEEDS_REFERENCE = True
 """When every weight is trained, a frozen copy of the model stays beside it; adapters are switched off instead."""
 
 
-def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
-                  held_out: Dataset | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Rows,
+                  held_out: Rows | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
                   reference: PreTrainedModel | None = None) -> KTOTrainer:
     """trl's trainer on rows of `prompt`, `completion`, `label`. Without `reference` trl loads the model once more."""
-    settings = {"max_length": recipe.training.max_length}
+    own = recipe.kto
+    settings = {"max_length": recipe.training.max_length, "beta": own.beta, "desirable_weight": own.desirable_weight,
+                "undesirable_weight": own.undesirable_weight}
     trainer: KTOTrainer = trl_trainer(KTOTrainer, KTOConfig, settings, recipe, model, tokenizer, train, held_out,
                                       device, output_dir, callbacks, ref_model=reference)
     return trainer

@@ -4,11 +4,11 @@ Our own trainer: loss = NLL(chosen) + lambda * -log sigmoid(log odds ratio). A r
 NLL alone. No reference model: the odds ratio compares the model with itself.
 """
 
+from collections import defaultdict
 from typing import Any
 
 import torch
-from datasets import Dataset, IterableDataset
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from torch.nn import functional
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
@@ -16,10 +16,9 @@ from trl.trainer.utils import add_fused_lm_head, pad
 
 from workbench.engine.recipe import Recipe
 from workbench.worker.loading import adapters_in_float32
-from workbench.worker.objectives.common import lora_config, training_arguments
+from workbench.worker.objectives.answers import tokenized_pairs
+from workbench.worker.objectives.common import Rows, lora_config, training_arguments
 
-ORPO_ALPHA = 0.1
-"""lambda: the weight of the odds ratio (the paper's, and trl's default `beta`)."""
 IGNORED = -100
 
 
@@ -49,13 +48,21 @@ class PairCollator:
 
 
 class OrpoTrainer(Trainer):
-    """transformers' Trainer with ORPO's loss; `PairCollator` makes its batches."""
+    """transformers' Trainer with ORPO's loss; `PairCollator` makes its batches.
 
-    def __init__(self, *arguments: Any, orpo_alpha: float = ORPO_ALPHA, **keywords: Any) -> None:
+    Logs, as means over the micro-batches since the last log: nll_loss; of the pairs log_odds (log odds ratio),
+    rewards/accuracies (share whose chosen answer is the likelier), rewards/margins (lambda times the difference of mean
+    log-probabilities, as trl's experimental trainer has it) and logps/chosen, logps/rejected; and num_tokens so far.
+    """
+
+    def __init__(self, *arguments: Any, orpo_alpha: float = 0.1, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.orpo_alpha = orpo_alpha
         # The loss is a mean over the micro-batch: Trainer must divide it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
+        self.can_return_loss = True  # rows hold no column `labels`, by which Trainer tells whether to evaluate a loss
+        self._logged: dict[str, list[float]] = defaultdict(list)
+        self._num_tokens = 0
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False,
                      num_items_in_batch: torch.Tensor | None = None) -> Any:
@@ -67,12 +74,44 @@ class OrpoTrainer(Trainer):
         outputs = model(input_ids=inputs["input_ids"], attention_mask=attended, use_cache=False, fused_lm_head=True,
                         labels=inputs["input_ids"].masked_fill(learned == 0, IGNORED))
         log_probs = outputs.log_probs
-        loss = -log_probs[:rows].sum() / learned[:rows, 1:].sum().clamp(min=1)
+        nll = -log_probs[:rows].sum() / learned[:rows, 1:].sum().clamp(min=1)
+        loss = nll
+        figures = {"nll_loss": nll, "tokens": attended.sum()}
         if len(paired):
             means = _means(log_probs, of_answers[:, 1:])
-            log_odds = _log_odds(means[:rows][paired]) - _log_odds(means[rows:])
-            loss = loss - self.orpo_alpha * functional.logsigmoid(log_odds).sum() / rows
+            chosen, rejected = means[:rows][paired], means[rows:]
+            log_odds = _log_odds(chosen) - _log_odds(rejected)
+            loss = nll - self.orpo_alpha * functional.logsigmoid(log_odds).sum() / rows
+            figures |= {"log_odds": log_odds.mean(), "rewards/accuracies": (chosen > rejected).float().mean(),
+                        "rewards/margins": self.orpo_alpha * (chosen - rejected).mean(),
+                        "logps/chosen": chosen.mean(), "logps/rejected": rejected.mean()}
+        self._note(figures)
         return (loss, outputs) if return_outputs else loss
+
+    def _note(self, figures: dict[str, torch.Tensor]) -> None:
+        # One transfer from the device for all of them.
+        values = torch.stack([figure.detach().float() for figure in figures.values()]).tolist()
+        for name, value in zip(figures, values, strict=True):
+            if name != "tokens":
+                self._logged[name].append(value)
+            elif self.model.training:
+                self._num_tokens += int(value)
+
+    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], prediction_loss_only: bool,
+                        ignore_keys: list[str] | None = None) -> Any:
+        """The loss alone: a batch's log-probabilities are of no use to anyone after it."""
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, self._prepare_inputs(inputs))
+        return loss.detach(), None, None
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """What Trainer logs, with the figures since the last time."""
+        prefix = "" if self.model.training else "eval_"
+        logs |= {f"{prefix}{name}": sum(values) / len(values) for name, values in self._logged.items()}
+        if not prefix:
+            logs["num_tokens"] = self._num_tokens
+        self._logged.clear()
+        super().log(logs, start_time)
 
 
 def _means(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -85,30 +124,34 @@ def _log_odds(log_p: torch.Tensor) -> torch.Tensor:
     return log_p - torch.log(-torch.expm1(log_p.clamp(max=-1e-7)))
 
 
-def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase,
-                  train: Dataset | IterableDataset, held_out: Dataset | None, device: torch.device, output_dir: str,
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Rows,
+                  held_out: Rows | None, device: torch.device, output_dir: str,
                   callbacks: list[TrainerCallback]) -> OrpoTrainer:
-    """Our trainer on rows of token ids: `prompt_ids`, `chosen_ids` and perhaps `rejected_ids`."""
-    add_fused_lm_head(model)
+    """Our trainer on rows of `prompt`, `chosen` and perhaps `rejected`, a stream of them too."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    add_fused_lm_head(base)
     if (adapters := lora_config(recipe)) is not None:
-        model = get_peft_model(model, adapters)
+        if not isinstance(model, PeftModel):
+            model = get_peft_model(model, adapters)
         adapters_in_float32(model)
         if recipe.training.gradient_checkpointing:
             # Checkpointing passes no gradient through blocks whose input asks for none.
             model.enable_input_require_grads()
     return OrpoTrainer(
         model=model,
+        # Batches of a stream are not to be gathered and cut up again: `paired` has a length of its own.
         args=TrainingArguments(**training_arguments(recipe, device, output_dir, evaluate=held_out is not None),
-                               remove_unused_columns=False),
+                               remove_unused_columns=False, accelerator_config={"dispatch_batches": False}),
         data_collator=PairCollator(tokenizer.pad_token_id, recipe.training.max_length),
-        train_dataset=train,
-        eval_dataset=held_out,
+        train_dataset=tokenized_pairs(train, tokenizer, recipe.training.max_length),
+        eval_dataset=held_out and tokenized_pairs(held_out, tokenizer, recipe.training.max_length),
         processing_class=tokenizer,
         callbacks=callbacks,
+        orpo_alpha=recipe.orpo.orpo_alpha,
     )
 
 
-EXAMPLE = {"prompt_ids": [1], "chosen_ids": [1], "rejected_ids": [1]}
+EXAMPLE = {"prompt": "a", "chosen": "b", "rejected": "c"}
 """A row that the trainer takes, for a rehearsal's construction."""
 
 

@@ -3,20 +3,20 @@
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import trl_trainer
+from workbench.worker.objectives.common import Rows, trl_trainer
 
 
-def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
-                  held_out: Dataset | None, device: torch.device, output_dir: str,
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Rows,
+                  held_out: Rows | None, device: torch.device, output_dir: str,
                   callbacks: list[TrainerCallback]) -> RewardTrainer:
-    """trl's trainer on rows of `chosen`, `rejected` and perhaps `prompt`; the model has one label."""
-    settings = {"max_length": recipe.training.max_length}
+    """trl's trainer on rows of `chosen` and `rejected`, whole conversations or texts; the model has one label."""
+    settings = {"max_length": recipe.training.max_length,
+                "center_rewards_coefficient": recipe.reward.center_rewards_coefficient}
     trainer: RewardTrainer = trl_trainer(RewardTrainer, RewardConfig, settings, recipe, model, tokenizer, train,
                                          held_out, device, output_dir, callbacks)
     return trainer

@@ -1,66 +1,94 @@
 """Reinforcement learning from human feedback, the second step: answers are sampled, scored, and the better ones made
-likelier, through trl's GRPOTrainer."""
+likelier, through trl's GRPOTrainer or RLOOTrainer."""
 
+import math
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import DynamicCache, PreTrainedModel, TrainerCallback
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 
+from workbench.engine.objective_checks import answer_length, generations, reward_references
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import trl_trainer
+from workbench.worker.loading import pick_dtype
+from workbench.worker.objectives.common import Rows, trl_trainer
+from workbench.worker.rewards import LazyReward
 
 
-def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
-                  held_out: Dataset | None, device: torch.device, output_dir: str,
-                  callbacks: list[TrainerCallback]) -> GRPOTrainer:
-    """trl's trainer on rows of `prompt`; prompt and answer together have at most `max_length` tokens."""
-    settings = {"max_completion_length": answer_length(recipe), "num_generations": generations(recipe)}
-    trainer: GRPOTrainer = trl_trainer(GRPOTrainer, GRPOConfig, settings, recipe, model, tokenizer, train, held_out,
-                                      device, output_dir, callbacks, reward_funcs=_answer_length)
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Rows,
+                  held_out: Rows | None, device: torch.device, output_dir: str,
+                  callbacks: list[TrainerCallback]) -> GRPOTrainer | RLOOTrainer:
+    """trl's trainer on rows of `prompt` and whatever columns the rewards ask for.
+
+    Prompt and answer together are meant to have at most `max_length` tokens; prompts are not cut.
+    """
+    own = recipe.rlhf
+    columns = [name for name in next(iter(train)) if name != "prompt"]
+    dtype = pick_dtype(recipe.training.dtype, device)
+    rewards = [LazyReward(reference, columns, device, dtype) for reference in reward_references(recipe)]
+    count = generations(recipe)
+    settings: dict[str, Any] = {
+        "max_completion_length": answer_length(recipe), "num_generations": count, "temperature": own.temperature,
+        "reward_weights": list(own.reward_weights) if own.reward_weights else None,
+        # trl counts answers here, and wants whole groups of them.
+        "per_device_eval_batch_size": math.ceil(recipe.training.per_device_eval_batch_size / count) * count}
+    if own.beta is not None:
+        settings["beta"] = own.beta
+    kind, config = (RLOOTrainer, RLOOConfig) if own.algorithm == "rloo" else (GRPOTrainer, GRPOConfig)
+    trainer: GRPOTrainer | RLOOTrainer = trl_trainer(
+        kind, config, settings, recipe, model, tokenizer, train, held_out, device, output_dir,
+        [_LoadRewards(rewards), *callbacks], reward_funcs=rewards or [_no_reward])
     return trainer
 
 
-def answer_length(recipe: Recipe) -> int:
-    """Tokens an answer may have: trl's default of 256, or half of a shorter `max_length`."""
-    return min(256, max(recipe.training.max_length // 2, 1))
+class _LoadRewards(TrainerCallback):
+    """What is wrong with a reward is said before the first step. Raises InputError."""
+
+    def __init__(self, rewards: list[LazyReward]) -> None:
+        self._rewards = rewards
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Load them all."""
+        for reward in self._rewards:
+            reward.load()
 
 
-def generations(recipe: Recipe) -> int:
-    """Answers per prompt: the most, up to trl's default of 8, that the answers of one step can be divided by."""
-    return max(number for number in range(1, 9) if recipe.effective_batch_size % number == 0)
-
-
-def _answer_length(completions: list[str], **columns: Any) -> list[float]:
-    return [float(len(answer)) for answer in completions]
+def _no_reward(completions: list[Any], **columns: Any) -> list[float]:
+    """Where nothing scores: a rehearsal's construction, and the data's inspection. A plan without a reward is refused.
+    """
+    return [0.0] * len(completions)
 
 
 EXAMPLE = {"prompt": "a"}
 """A row that the trainer takes, for a rehearsal's construction."""
 
 
-def worst_case_batch(recipe: Recipe, trainer: GRPOTrainer) -> dict[str, Any]:
+def worst_case_batch(recipe: Recipe, trainer: GRPOTrainer | RLOOTrainer) -> dict[str, Any]:
     """The largest micro-batch of scored answers, as the trainer's rollouts leave it."""
     rows, answer = recipe.training.per_device_train_batch_size, answer_length(recipe)
     prompt = max(recipe.training.max_length - answer, 1)
-    return {"prompt_ids": torch.ones(rows, prompt, dtype=torch.long),
-            "prompt_mask": torch.ones(rows, prompt, dtype=torch.long),
-            "completion_ids": torch.ones(rows, answer, dtype=torch.long),
-            "completion_mask": torch.ones(rows, answer, dtype=torch.long),
-            "advantages": torch.zeros(rows), "num_items_in_batch": torch.tensor(float(rows * answer))}
+    batch = {"prompt_ids": torch.ones(rows, prompt, dtype=torch.long),
+             "prompt_mask": torch.ones(rows, prompt, dtype=torch.long),
+             "completion_ids": torch.ones(rows, answer, dtype=torch.long),
+             "completion_mask": torch.ones(rows, answer, dtype=torch.long),
+             "advantages": torch.zeros(rows), "num_items_in_batch": torch.tensor(float(rows * answer))}
+    if recipe.rlhf.algorithm == "rloo":
+        batch["old_logps"] = torch.zeros(rows)
+    elif trainer.beta:
+        batch["ref_per_token_logps"] = torch.zeros(rows, answer)
+    return batch
 
 
-def scored_positions(recipe: Recipe, trainer: GRPOTrainer) -> dict[tuple[int, ...], int]:
+def scored_positions(recipe: Recipe, trainer: GRPOTrainer | RLOOTrainer) -> dict[tuple[int, ...], int]:
     """By the shape of the labels that trl's fused head compares: the positions of answers among them."""
     rows, answer = recipe.training.per_device_train_batch_size, answer_length(recipe)
     prompt = max(recipe.training.max_length - answer, 1)
     return {(rows, prompt + answer - 1): rows * answer}
 
 
-def rollout(recipe: Recipe, trainer: GRPOTrainer) -> None:
+def rollout(recipe: Recipe, trainer: GRPOTrainer | RLOOTrainer) -> None:
     """What sampling the answers of one optimizer step allocates: the prompts' forward pass, and the last token's.
 
     Between the two only the KV cache grows; transformers' generate keeps one for the whole generation batch.

@@ -3,22 +3,26 @@
 from typing import Any
 
 import torch
-from datasets import Dataset
 from transformers import PreTrainedModel, TrainerCallback
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from workbench.engine.recipe import Recipe
-from workbench.worker.objectives.common import trl_trainer
+from workbench.worker.data.assistant import label_answers, marks_answers
+from workbench.worker.objectives.common import Rows, trl_trainer
 
 
-def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Dataset,
-                  held_out: Dataset | None, device: torch.device, output_dir: str,
+def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Rows,
+                  held_out: Rows | None, device: torch.device, output_dir: str,
                   callbacks: list[TrainerCallback]) -> SFTTrainer:
-    """trl's trainer, set up as the recipe says. Saving, sampling and control are the callbacks' work."""
+    """trl's trainer on rows of `messages`, or of `text` where no assistant speaks."""
     training = recipe.training
-    settings = {"max_length": training.max_length, "packing": training.packing,
-                "assistant_only_loss": training.assistant_only_loss and "messages" in train.column_names}
+    only_answers = training.assistant_only_loss and "messages" in next(iter(train))
+    if only_answers and not marks_answers(tokenizer):
+        train = label_answers(train, tokenizer)
+        held_out = label_answers(held_out, tokenizer) if held_out is not None else None
+        only_answers = False  # the labels say it already
+    settings = {"max_length": training.max_length, "packing": training.packing, "assistant_only_loss": only_answers}
     trainer: SFTTrainer = trl_trainer(SFTTrainer, SFTConfig, settings, recipe, model, tokenizer, train, held_out,
                                       device, output_dir, callbacks)
     return trainer

@@ -88,17 +88,17 @@ def build_on_meta(config: PreTrainedConfig, *, dtype: torch.dtype, attn_implemen
         model.config._attn_implementation = attn_implementation
         model.config.get_text_config()._attn_implementation = attn_implementation
     if quantization is not None:
-        _quantise(model, quantization, dtype)
+        _quantise(model, quantization, dtype, rewards)
     # As a model that was loaded onto one device.
     model.hf_device_map = {"": "cpu"}
     return model
 
 
-def _quantise(model: PreTrainedModel, settings: QuantizationSettings, dtype: torch.dtype) -> None:
+def _quantise(model: PreTrainedModel, settings: QuantizationSettings, dtype: torch.dtype, rewards: bool) -> None:
     """Put bitsandbytes' layers in, as transformers does before it reads the weights."""
     from transformers.quantizers.auto import AutoHfQuantizer
 
-    quantizer = AutoHfQuantizer.from_config(bitsandbytes_config(settings, dtype), pre_quantized=False)
+    quantizer = AutoHfQuantizer.from_config(bitsandbytes_config(settings, dtype, rewards), pre_quantized=False)
     with torch.device("meta"):
         quantizer.preprocess_model(model=model, dtype=dtype, device_map={"": "cpu"}, checkpoint_files=[])
     quantizer.postprocess_model(model)

@@ -1,0 +1,158 @@
+"""The structural check of a dataset: every row read once, in bounded memory; what is wrong with which line."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from workbench.engine.data.examples import Located, Rejected, read_examples
+from workbench.engine.data.findings import Finding
+from workbench.engine.data.formats import Format
+from workbench.engine.data.scan import MOST_REJECTED, Scan, findings_of
+from workbench.engine.data.sources import DataError, files_of, resolve_dataset
+from workbench.engine.data.streams import Meter
+from workbench.engine.errors import InputError, RunError
+from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_data import DatasetPart
+
+_REPORT_EVERY = 512
+
+
+class CheckCancelled(RunError):  # noqa: N818 (the user asked for it: no error)
+    """The check was stopped by whoever asked for it."""
+
+
+class Read(Protocol):
+    """How a part is read: `read_examples`, or something that reads the Hub too."""
+
+    def __call__(self, part: DatasetPart, objective: str, base_dir: Path | None, meter: Meter | None = None,
+                 on_format: Callable[[Format], None] = ...) -> Iterator[Located | Rejected]:
+        """As `read_examples`."""
+        ...
+
+
+@dataclass(frozen=True)
+class StructureReport:
+    """What the rows of a recipe's dataset are, its evaluation rows apart."""
+
+    format: str
+    """Its name; several, joined by +, where a mixture has several."""
+    why: str
+    columns: Mapping[str, str]
+    """Which column was taken for what: ours to theirs."""
+    rows: int
+    """Rows read, usable or not."""
+    usable_rows: int
+    examples: int
+    """What the usable rows make: for kto, a pair makes two."""
+    eval_rows: int
+    rejected: tuple[Rejected, ...]
+    """The first 1000, training and evaluation rows alike."""
+    rejected_count: int
+    duplicates: int
+    findings: tuple[Finding, ...]
+    exact: bool
+    """False: reading stopped at a limit, and everything but the estimate is of the rows before it."""
+    rows_estimated: int | None
+    """Rows there are, by the bytes that those read took; None when exact."""
+    sample: tuple[Located, ...] = field(repr=False)
+    """Evenly spread over what was read."""
+    bytes_read: int = 0
+
+    @property
+    def examples_estimated(self) -> int:
+        """Examples there are, as far as is known."""
+        return self.examples if self.rows_estimated is None or not self.rows else \
+            round(self.examples * self.rows_estimated / self.rows)
+
+
+def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int | None = None,
+                    on_progress: Callable[[int, int], None] = lambda done, total: None,
+                    cancelled: Callable[[], bool] = lambda: False, read: Read = read_examples) -> StructureReport:
+    """Read every row of a recipe's training and evaluation data, or the first `limit_bytes` of it.
+
+    `on_progress` gets (bytes done, bytes in all). What is on the Hub is left out unless `read` can read it. Raises
+    DataError where data as a whole cannot be used, CheckCancelled when `cancelled` became true.
+    """
+    settings = recipe.dataset
+    train, held_out = Scan(), Scan()
+    parts = [*((train, part, "dataset.path") for part in settings.parts),
+             *((held_out, part, "dataset.eval_path") for part in settings.eval_parts)]
+    sizes = [_bytes_of(part, base_dir, setting) for _, part, setting in parts]
+    known = sum(size or 0 for size in sizes)
+    share = None if limit_bytes is None else limit_bytes // len(parts)
+    before = 0
+    for (scan, part, setting), size in zip(parts, sizes, strict=True):
+        if size is None and read is read_examples:
+            continue
+        with _concerning(setting):
+            for done in _scan_part(scan, part, recipe, base_dir, read, size or 0, share):
+                on_progress(before + min(done, size or 0), known)
+                if cancelled():
+                    raise CheckCancelled("The data check was cancelled.")
+        before += size or 0
+    return _report(train, held_out)
+
+
+@contextmanager
+def _concerning(setting: str) -> Iterator[None]:
+    """Errors of the user's name the setting that they come from."""
+    try:
+        yield
+    except InputError as error:
+        raise DataError(error.message, error.hint, setting) from None
+
+
+def _scan_part(scan: Scan, part: DatasetPart, recipe: Recipe, base_dir: Path | None, read: Read, size: int,
+               share: int | None) -> Iterator[int]:
+    """Read a part, or `share` bytes of its `size`; yields now and then how far it is."""
+    meter = Meter()
+
+    def note(form: Format) -> None:
+        scan.forms.setdefault((part.path, form.name), form)
+
+    rows = _first_rows(read(part, recipe.objective, base_dir, meter, note), recipe.dataset.max_rows)
+    for number, found in enumerate(rows, 1):
+        scan.add(found)
+        if share is not None and share <= meter.done < size:
+            scan.end_part(meter.done, size)
+            return
+        if number % _REPORT_EVERY == 0:
+            yield meter.done
+    yield meter.done
+    scan.end_part(meter.done)
+
+
+def _bytes_of(part: DatasetPart, base_dir: Path | None, setting: str) -> int | None:
+    with _concerning(setting):
+        source = resolve_dataset(part.path, base_dir)
+        return None if source.path is None else sum(path.stat().st_size for path, _ in files_of(source, part.split))
+
+
+def _first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
+    """Everything from the first `most` rows; a row may make several examples."""
+    count, last = 0, None
+    for found in rows:
+        if (found.source, found.line) != last:
+            count, last = count + 1, (found.source, found.line)
+            if most is not None and count > most:
+                return
+        yield found
+
+
+def _report(train: Scan, held_out: Scan) -> StructureReport:
+    forms = train.forms
+    names = dict.fromkeys(form.name for form in forms.values())
+    whys = dict.fromkeys(form.why if len(forms) == 1 else f"{path}: {form.why}" for (path, _), form in forms.items())
+    rejected = (*train.rejected, *held_out.rejected)
+    exact = not (train.stopped or held_out.stopped)
+    duplicates, found = findings_of(train, held_out)
+    return StructureReport(
+        format=" + ".join(names), why="; ".join(whys),
+        columns={ours: theirs for form in reversed(forms.values()) for ours, theirs in form.columns.items()},
+        rows=train.rows, usable_rows=train.usable, examples=train.examples, eval_rows=held_out.rows,
+        rejected=rejected[:MOST_REJECTED], rejected_count=train.rejected_count + held_out.rejected_count,
+        duplicates=duplicates, findings=found, exact=exact,
+        rows_estimated=None if exact else round(train.estimated), sample=train.sample.examples,
+        bytes_read=train.bytes_read + held_out.bytes_read)

@@ -1,0 +1,49 @@
+"""What the data check finds, and which of it keeps a run from starting."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from workbench.engine.recipe_data import DataSettings
+
+FindingId = Literal["rejected-rows", "duplicates", "equal-pair", "control-characters", "eval-overlap",
+                    "truncated", "fully-masked", "eos-not-trained", "double-bos"]
+"""The first five are of the rows as they stand, the others of their tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about the data that a run should not start with unasked: `count` times, in `places` among others."""
+
+    id: FindingId
+    count: int
+    message: str
+    hint: str | None = None
+    places: tuple[str, ...] = ()
+    """Some of them, as file:line."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As `workbench data --json` shows it."""
+        return {**asdict(self), "places": list(self.places)}
+
+
+def refused(findings: Iterable[Finding], data: DataSettings) -> tuple[Finding, ...]:
+    """Those that the recipe does not let pass: `data.allow` names what may, `data.max_rejected_rows` says how many
+    rejected rows may."""
+
+    def passes(finding: Finding) -> bool:
+        if finding.id == "rejected-rows":
+            return finding.count <= data.max_rejected_rows
+        return data.allow == "all" or finding.id in data.allow
+
+    return tuple(finding for finding in findings if not passes(finding))
+
+
+def how_to_pass(findings: Iterable[Finding]) -> str:
+    """What to do about refused findings: a sentence with the very options that let them pass."""
+    listed = list(findings)
+    names = [finding.id for finding in listed if finding.id != "rejected-rows"]
+    rejected = sum(finding.count for finding in listed if finding.id == "rejected-rows")
+    options = [f"--set data.allow=[{','.join(names)}]"] if names else []
+    options += [f"--set data.max_rejected_rows={rejected}"] if rejected else []
+    return f"Mend the data, or start all the same with `{' '.join(options)}`."

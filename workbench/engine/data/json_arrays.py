@@ -1,0 +1,162 @@
+"""Rows of a .json file: an array, an object that holds one, or JSON lines; element by element, never the whole file."""
+
+import codecs
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from workbench.engine.data.sources import DataError
+from workbench.engine.data.streams import BLOCK, MOST_ROW_BYTES, TOO_LONG, Content, Meter, lines, opened, refuse_utf16
+from workbench.engine.data.values import BadRow, Row, is_messages, kind_of
+
+_SPACE = " \t\n\r"
+_LONGEST_LITERAL = 16
+"""Characters before the end of what was read in which a fault may only mean that the rest is not read yet."""
+
+
+def read_array(path: Path, name: str, meter: Meter) -> Iterator[tuple[int, Row | BadRow]]:
+    """(1-based number, row) for each element, or (line, row) where each line is an object of its own.
+
+    Raises DataError where the file is not valid JSON, with the line.
+    """
+    with opened(path, name, meter) as content:
+        beginning = content.read()
+        refuse_utf16(beginning, name)
+    if _has_line_rows(beginning):
+        from workbench.engine.data.readers import parse_line
+
+        with opened(path, name, meter) as content:
+            for number, line in lines(content, name):
+                if line is None:
+                    yield number, BadRow(TOO_LONG)
+                elif line.strip():
+                    yield number, parse_line(line)
+        return
+    with opened(path, name, meter) as content:
+        scanner = _Scanner(content, name)
+        for number, row in enumerate(_elements(scanner), 1):
+            yield number, row if isinstance(row, dict) else BadRow(
+                f"the row is {kind_of(row)}, not an object of columns", row)
+
+
+def _has_line_rows(beginning: bytes) -> bool:
+    first, _, rest = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    try:
+        row = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and (bool(rest.strip()) or _list_of(row) is None)
+
+
+def _list_of(document: dict[str, Any]) -> str | None:
+    """The key of the rows in an object that is a whole file."""
+    for key, value in document.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict) and not is_messages(value):
+            return key
+    return None
+
+
+def _elements(scanner: "_Scanner") -> Iterator[Any]:
+    opening = scanner.peek()
+    if opening == "{":
+        _enter_list(scanner)
+    elif opening != "[":
+        if opening:
+            scanner.fail("the file is not a list of rows")
+        return
+    scanner.skip()
+    if scanner.peek() == "]":
+        return
+    while True:
+        yield scanner.value()
+        mark = scanner.peek()
+        if mark == "]":
+            return
+        if mark != ",":
+            scanner.fail("a comma or a closing bracket is missing" if mark else "the list is not closed: it is cut off")
+        scanner.skip()
+
+
+def _enter_list(scanner: "_Scanner") -> None:
+    """Go to the first list in an object, past values of other kinds."""
+    while scanner.peek() in ("{", ","):
+        scanner.skip()
+        if scanner.peek() == "}":
+            break
+        scanner.value()
+        if scanner.peek() != ":":
+            scanner.fail("a colon is missing")
+        scanner.skip()
+        if scanner.peek() == "[":
+            return
+        scanner.value()
+    scanner.fail("the file is not a list of rows")
+
+
+class _Scanner:
+    """JSON values read from a stream, holding no more than one of them and a block."""
+
+    def __init__(self, content: Content, name: str) -> None:
+        self._content, self._name = content, name
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
+        self._parse = json.JSONDecoder(parse_constant=lambda _: None).raw_decode
+        self._text, self._at, self._lines, self._ended = "", 0, 1, False
+
+    def fail(self, reason: str, at: int | None = None) -> NoReturn:
+        """Raise DataError for the place where reading is, or `at`."""
+        line = self._lines + self._text.count("\n", 0, self._at if at is None else at)
+        raise DataError(f"{self._name}:{line}: not valid JSON: {reason}.",
+                        "Mend the file, or write one object a line (.jsonl): then one bad row does not end it.")
+
+    def peek(self) -> str:
+        """The next character that is not white space; empty at the end."""
+        while True:
+            while self._at < len(self._text):
+                if self._text[self._at] not in _SPACE:
+                    return self._text[self._at]
+                self._at += 1
+            if not self._more():
+                return ""
+
+    def skip(self) -> None:
+        """Go past the character that `peek` gave."""
+        self._at += 1
+
+    def value(self) -> Any:
+        """The next value."""
+        self.peek()
+        while True:
+            fault, at = "it ends too early", len(self._text)
+            try:
+                value, end = self._parse(self._text, self._at)
+            except json.JSONDecodeError as error:
+                fault, at = error.msg, error.pos
+                if at < len(self._text) - _LONGEST_LITERAL and not fault.startswith("Unterminated"):
+                    self.fail(fault[0].lower() + fault[1:], at)
+            except RecursionError:
+                self.fail("it is nested too deeply")
+            else:
+                if end < len(self._text) or self._ended:
+                    self._at = end
+                    return value
+            if len(self._text) - self._at > MOST_ROW_BYTES:
+                self.fail(f"a row is longer than {MOST_ROW_BYTES >> 20} MiB")
+            if not self._more():
+                self.fail(fault[0].lower() + fault[1:], at)
+
+    def _more(self) -> bool:
+        """Read on, at least as much again as is held: a long row is not parsed over and over."""
+        self._lines += self._text.count("\n", 0, self._at)
+        self._text, self._at = self._text[self._at:], 0
+        wanted = len(self._text) + BLOCK
+        pieces = [self._text]
+        size = len(self._text)
+        while size < wanted and not self._ended:
+            block = self._content.read()
+            pieces.append(self._decode(block, not block))
+            size += len(pieces[-1])
+            self._ended = not block
+        grown = size > len(self._text)
+        self._text = "".join(pieces)
+        return grown

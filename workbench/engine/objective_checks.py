@@ -1,0 +1,69 @@
+"""What an objective asks of a recipe beyond types: said before anything is loaded."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from workbench.engine.errors import InputError
+from workbench.engine.recipe import Recipe
+from workbench.engine.rewards import reward_source
+
+MOST_GENERATIONS = 8
+"""Answers per prompt when a recipe names no number: GRPOConfig's default in trl 1.16."""
+Problem = tuple[str, str, str | None]
+
+
+def objective_problems(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:
+    """(field, sentence, hint) for everything that would make the recipe's trainer refuse, or train nothing."""
+    if recipe.objective in ("dpo", "rt"):
+        own = recipe.dpo if recipe.objective == "dpo" else recipe.rt
+        if own.label_smoothing and own.loss_type != "robust":
+            yield (f"{recipe.objective}.label_smoothing", f"The {own.loss_type} loss does not smooth its labels.",
+                   f"Set {recipe.objective}.loss_type to robust, or label_smoothing to 0.")
+    if recipe.objective == "kto" and recipe.training.per_device_train_batch_size < 2:
+        yield ("training.per_device_train_batch_size", "Kahneman–Tversky optimisation needs two rows in a batch: it "
+               "estimates the KL term from answers swapped between them.", "Set it to 2 or more.")
+    if recipe.objective == "rlhf":
+        yield from _rlhf(recipe, base_dir)
+
+
+def generations(recipe: Recipe) -> int:
+    """Answers per prompt: the recipe's, else the most up to 8 that the answers of one step can be divided by."""
+    if recipe.rlhf.num_generations is not None:
+        return recipe.rlhf.num_generations
+    return max(number for number in range(1, MOST_GENERATIONS + 1) if recipe.effective_batch_size % number == 0)
+
+
+def answer_length(recipe: Recipe) -> int:
+    """Tokens an answer may have: the recipe's, else 256, or half of a shorter `max_length`."""
+    return recipe.rlhf.max_completion_length or min(256, max(recipe.training.max_length // 2, 1))
+
+
+def _rlhf(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:
+    settings = recipe.rlhf
+    rewards = reward_references(recipe)
+    if not rewards:
+        yield ("rlhf.reward", "Reinforcement learning needs something that scores the answers.",
+               "Set rlhf.reward to a reward run, module:function, exact-match, regex:PATTERN, length:CHARACTERS or "
+               "json.")
+    for reference in rewards:
+        try:
+            reward_source(reference, base_dir)
+        except InputError as error:
+            yield "rlhf.reward", error.message, error.hint
+    if settings.reward_weights is not None and len(settings.reward_weights) != len(rewards):
+        yield ("rlhf.reward_weights", f"There are {len(settings.reward_weights)} weights for {len(rewards)} rewards.",
+               "Give each reward one weight, in the same order.")
+    count, batch = generations(recipe), recipe.effective_batch_size
+    if count < 2 or batch % count:
+        yield ("rlhf.num_generations", f"The {batch} answers of a step cannot be divided into groups of "
+               f"{max(count, 2)} to one prompt.",
+               "Make per_device_train_batch_size × gradient_accumulation_steps a multiple of it.")
+    if answer_length(recipe) >= recipe.training.max_length:
+        yield ("rlhf.max_completion_length", f"Answers of {answer_length(recipe)} tokens leave no room for a prompt in "
+               f"max_length = {recipe.training.max_length}.", "Raise training.max_length, or shorten the answers.")
+
+
+def reward_references(recipe: Recipe) -> tuple[str, ...]:
+    """The entries of `rlhf.reward`, none, one or several."""
+    reward = recipe.rlhf.reward
+    return () if reward is None else (reward,) if isinstance(reward, str) else tuple(reward)

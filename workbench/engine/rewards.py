@@ -1,0 +1,114 @@
+"""What may score an answer in reinforcement learning: the words of `rlhf.reward`, and what each of them stands for."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from workbench.engine.errors import InputError
+from workbench.engine.runs.directory import RunDirectory, find_run
+
+RewardKind = Literal["exact-match", "json", "regex", "length", "function", "model"]
+_KINDS = "exact-match, json, regex:PATTERN, length:CHARACTERS, module:function, or a reward run or its folder"
+_FUNCTION = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|.*\.py):(?P<name>[A-Za-z_]\w*)", re.ASCII)
+_MODEL_FILES = ("adapter_config.json", "config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class RewardSource:
+    """One reward. `value` is the pattern, the number of characters or the function's name; `path` the file that holds
+    the function, or the folder that holds the model."""
+
+    kind: RewardKind
+    value: str = ""
+    path: Path | None = None
+
+    @property
+    def reference(self) -> str:
+        """As a recipe says it, the same in any folder."""
+        if self.kind == "function":
+            return f"{self.path}:{self.value}"
+        return str(self.path) if self.kind == "model" else f"{self.kind}:{self.value}" if self.value else self.kind
+
+
+def reward_name(reference: str) -> str:
+    """What its metrics are called by: rewards/NAME/mean."""
+    word = reference.partition(":")[0]
+    if word in _READERS:
+        return word
+    if _FUNCTION.fullmatch(reference):
+        return reference.rpartition(":")[2]
+    path = Path(reference)
+    return path.parent.name if path.name == "model" else path.name
+
+
+def reward_source(reference: str, base_dir: Path | None = None) -> RewardSource:
+    """What one entry of `rlhf.reward` means; paths and modules start from `base_dir`. Nothing is run.
+
+    Raises InputError for what is none of these, or does not exist.
+    """
+    word, _, value = reference.partition(":")
+    if reader := _READERS.get(word):
+        return reader(value, reference)
+    if function := _FUNCTION.fullmatch(reference):
+        return _function(function["module"], function["name"], base_dir)
+    return RewardSource("model", path=_model(reference, base_dir))
+
+
+def _plain(kind: RewardKind) -> Callable[[str, str], RewardSource]:
+    def read(value: str, reference: str) -> RewardSource:
+        if value:
+            raise InputError(f"{reference!r}: the reward {kind} takes nothing after a colon.")
+        return RewardSource(kind)
+    return read
+
+
+def _regex(value: str, reference: str) -> RewardSource:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise InputError(f"{reference!r} is not a regular expression: {error}.") from None
+    if not value:
+        raise InputError("The reward regex: needs a pattern, such as regex:Answer: .+")
+    return RewardSource("regex", value)
+
+
+def _length(value: str, reference: str) -> RewardSource:
+    if not value.isdecimal() or int(value) < 1:
+        raise InputError(f"{reference!r}: a length is a number of characters, such as length:80.")
+    return RewardSource("length", value)
+
+
+_READERS: dict[str, Callable[[str, str], RewardSource]] = {
+    "exact-match": _plain("exact-match"), "json": _plain("json"), "regex": _regex, "length": _length}
+
+
+def _function(module: str, name: str, base_dir: Path | None) -> RewardSource:
+    path = Path(module if module.endswith(".py") else module.replace(".", "/") + ".py").expanduser()
+    path = (base_dir or Path.cwd()) / path
+    if not path.is_file():
+        raise InputError(f"The reward function {name} is looked for in {path}, which does not exist.",
+                         "Put the module beside the recipe.")
+    return RewardSource("function", name, path.resolve())
+
+
+def _model(reference: str, base_dir: Path | None) -> Path:
+    folder = (base_dir or Path.cwd()) / Path(reference).expanduser()
+    if folder.is_dir():
+        for place in (folder, folder / "model"):
+            if any((place / name).is_file() for name in _MODEL_FILES):
+                return place.resolve()
+        raise InputError(f"{folder} holds no model: neither config.json nor adapter_config.json.")
+    return _of_run(reference)
+
+
+def _of_run(reference: str) -> Path:
+    try:
+        run: RunDirectory = find_run(reference)
+    except InputError as error:
+        raise InputError(f"{reference!r} is no reward: {error.message}", f"A reward is {_KINDS}.") from None
+    if not run.model.is_dir():
+        raise InputError(f"{run.id} has no trained model, so it cannot score answers.",
+                         "Wait until it has finished, or name another run.")
+    return run.model

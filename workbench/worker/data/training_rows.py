@@ -1,0 +1,127 @@
+"""The rows of a run, loaded and checked before its model is: what the recipe does not let pass ends the run here."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from datasets import Dataset
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from workbench.engine.data.check import check_structure
+from workbench.engine.data.examples import Rejected
+from workbench.engine.data.findings import Finding, refused
+from workbench.engine.data.sources import DataError
+from workbench.engine.recipe import Recipe
+from workbench.worker.data.examples import Examples, Rows, RowsFolder, load_examples
+from workbench.worker.data.token_facts import BATCH, TokenFacts
+from workbench.worker.reporter import Reporter
+
+REJECTED_ROWS = "rejected_rows.jsonl"
+_MOST_WRITTEN = 1000
+_NEWS_EVERY = 5.0  # seconds between two lines about a long check
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """What the trainer is given."""
+
+    train: Rows
+    held_out: Dataset | None
+
+
+class RejectedRows:
+    """Sets bad rows aside, each once, in `rejected_rows.jsonl`; more than the recipe lets pass end the run."""
+
+    def __init__(self, path: Path, limit: int, at_once: bool) -> None:
+        """`at_once`: at the first one too many, as while training; else all are collected first."""
+        self._path = path
+        self._limit = limit
+        self._at_once = at_once
+        self._seen: set[tuple[str, int]] = set()
+        self._first: Rejected | None = None
+        path.unlink(missing_ok=True)
+
+    def __call__(self, row: Rejected) -> None:
+        """Set one aside. Raises DataError."""
+        place = (row.source, row.line)
+        if place in self._seen:
+            return  # streams begin anew
+        self._first = self._first or row
+        self._seen.add(place)
+        if len(self._seen) <= _MOST_WRITTEN:
+            with self._path.open("a", encoding="ascii") as file:
+                file.write(json.dumps({"source": row.source, "line": row.line, "reason": row.reason, "row": row.row},
+                                      default=str) + "\n")
+        if self._at_once:
+            self.refuse_too_many()
+
+    def refuse_too_many(self) -> None:
+        """Raise DataError when there are more than may be set aside."""
+        if self._first is None or len(self._seen) <= self._limit:
+            return
+        count = len(self._seen)
+        first = f"{self._first.source}:{self._first.line}: {self._first.reason}"
+        raise DataError(first if count == 1 else f"{count:,} rows cannot be used, the first of them: {first}",
+                        f"Mend them, or set them aside: --set data.max_rejected_rows={count}. They are listed in "
+                        f"{self._path.name}.")
+
+
+@contextmanager
+def training_rows(recipe: Recipe, run: Path, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int],
+                  reporter: Reporter, obey: Callable[[], None]) -> Iterator[TrainingRows]:
+    """The rows to train and to evaluate on, for as long as the block lasts.
+
+    `ends` are the tokens at which generation stops; `obey` is called now and then, and may raise to stop. Raises
+    InputError or DataError for data that cannot be used, or that the recipe does not let pass.
+    """
+    with RowsFolder(run) as folder:
+        rejected = RejectedRows(run / REJECTED_ROWS, recipe.data.max_rejected_rows, at_once=recipe.dataset.streaming)
+        examples = load_examples(recipe, run, rejected, folder)
+        rejected.refuse_too_many()
+        reporter.phase("checking the rows")
+        findings = [*_structure(recipe, run, obey), *_tokens(recipe, tokenizer, ends, examples, reporter, obey)]
+        refuse(recipe, findings)
+        for finding in findings:
+            reporter.alert(f"{finding.message} ({finding.id}; e.g. {', '.join(finding.places[:3])})")
+        yield TrainingRows(examples.train, examples.held_out)
+
+
+def refuse(recipe: Recipe, findings: Iterable[Finding]) -> None:
+    """Raise DataError that names the findings which the recipe does not let pass, with the setting that would."""
+    stopping = refused(findings, recipe.data)
+    if not stopping:
+        return
+    named = " ".join(f"{finding.message} ({', '.join(finding.places[:3])})" for finding in stopping)
+    allowed = [] if recipe.data.allow == "all" else list(recipe.data.allow)
+    names = ", ".join(dict.fromkeys([*allowed, *(finding.id for finding in stopping if finding.id != "rejected-rows")]))
+    hints = " ".join(dict.fromkeys(finding.hint for finding in stopping if finding.hint))
+    raise DataError(named, f"{hints} Or train on the rows as they are: --set data.allow=[{names}]")
+
+
+def _structure(recipe: Recipe, run: Path, obey: Callable[[], None]) -> tuple[Finding, ...]:
+    def cancelled() -> bool:
+        obey()
+        return False
+
+    report = check_structure(recipe, run, limit_bytes=None, on_progress=lambda *news: None, cancelled=cancelled)
+    # Those were counted while the rows were loaded.
+    return tuple(finding for finding in report.findings if finding.id != "rejected-rows")
+
+
+def _tokens(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], examples: Examples,
+            reporter: Reporter, obey: Callable[[], None]) -> list[Finding]:
+    facts = TokenFacts(recipe, tokenizer, ends)
+    said = time.monotonic()
+    rows = examples.located()
+    while batch := list(islice(rows, BATCH)):
+        obey()
+        facts.add(batch)
+        if time.monotonic() - said > _NEWS_EVERY:
+            said = time.monotonic()
+            reporter.phase(f"checking the rows: {facts.rows:,} so far")
+    return facts.findings()
+

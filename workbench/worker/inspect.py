@@ -1,0 +1,114 @@
+"""Looks at data for the Data screen and `workbench data`: what is wrong with it, and its rows as a model sees them."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+from workbench.engine.catalog.models import ModelSource, resolve_model
+from workbench.engine.data.check import StructureReport, check_structure
+from workbench.engine.data.examples import Located, read_examples
+from workbench.engine.errors import InputError
+from workbench.engine.recipe import Recipe
+from workbench.engine.text import one_line
+from workbench.worker.data.prepared import pack
+from workbench.worker.data.templates import TemplateChoice, choose_template
+from workbench.worker.data.token_facts import BATCH, PACKS, TokenFacts, generation_ends
+from workbench.worker.data.views import view_packed, view_rows
+from workbench.worker.loading import load_tokenizer
+
+Progress = Callable[[str, float | None], None]
+"""Hears what is being done, in words, and the share that is done where it is known."""
+
+SAMPLE = 2000
+"""Rows that are tokenised when somebody waits: a percentile within a few per cent, in a few seconds."""
+SAMPLE_BYTES = 64 << 20
+"""Bytes of the data that are looked through when somebody waits."""
+_PREVIEWS = 20
+_PACKED_PREVIEWS = 3
+
+
+class CancelledError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Inspector:
+    """Keeps the last tokenizer, so that the next look at the same model's rows begins at once."""
+
+    def __init__(self) -> None:
+        self._known: tuple[Any, PreTrainedTokenizerBase, TemplateChoice, frozenset[int]] | None = None
+
+    def inspect(self, recipe: Recipe, base_dir: Path | None, everything: bool, progress: Progress,
+                cancelled: Callable[[], bool]) -> dict[str, Any]:
+        """The document of `workbench data --json`. Raises InputError, DataError, CancelledError."""
+        progress("loading the tokenizer", None)
+        tokenizer, template, ends = self._tokenizer(recipe, base_dir)
+        report = check_structure(recipe, base_dir, limit_bytes=None if everything else SAMPLE_BYTES,
+                                 on_progress=lambda share: progress("reading the rows", share), cancelled=cancelled)
+        facts = TokenFacts(recipe, tokenizer, ends)
+        rows = _every_row(recipe, base_dir) if everything else iter(report.sample[:SAMPLE])
+        expected = report.usable_rows if everything else min(len(report.sample), SAMPLE)
+        while batch := list(islice(rows, BATCH)):
+            if cancelled():
+                raise CancelledError
+            facts.add(batch)
+            progress("tokenising", min(facts.rows / max(expected, 1), 1.0))
+        return _document(recipe, template, report, facts, tokenizer)
+
+    def render(self, recipe: Recipe, base_dir: Path | None, examples: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Each example's sequences as the model sees them, with `row`, its place in what was given."""
+        tokenizer, _, _ = self._tokenizer(recipe, base_dir)
+        return [{"row": place, **asdict(view)}
+                for place, views in enumerate(view_rows(recipe, tokenizer, examples)) for view in views]
+
+    def _tokenizer(self, recipe: Recipe, base_dir: Path | None
+                   ) -> tuple[PreTrainedTokenizerBase, TemplateChoice, frozenset[int]]:
+        key = (recipe.model, recipe.data.chat_template, base_dir)
+        if self._known is None or self._known[0] != key:
+            source = resolve_model(recipe.model, base_dir)
+            tokenizer, own = _load_tokenizer(source)
+            template = choose_template(tokenizer, recipe.data.chat_template, own=own, model=source.name,
+                                       base_dir=base_dir)
+            self._known = key, tokenizer, template, generation_ends(source, tokenizer)
+        return self._known[1:]
+
+
+def _load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
+    # Nobody waits longer for a Hub that does not answer.
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "3")
+    try:
+        return load_tokenizer(source)
+    except (OSError, ValueError) as error:
+        where = f"in {source.path}" if source.path is not None else "on this disk, and the Hub did not give it"
+        raise InputError(f"There is no tokenizer of {source.name} {where}: {one_line(str(error), 160)}",
+                         f"Download it: hf download {source.name} --include '*.json' 'tokenizer*' '*.jinja'. Or look "
+                         "at the rows with another model's: --model tiny-base.") from None
+
+
+def _every_row(recipe: Recipe, base_dir: Path | None) -> Iterator[Located]:
+    for part in recipe.dataset.parts:
+        for found in read_examples(part, recipe.objective, base_dir):
+            if isinstance(found, Located):
+                yield found
+
+
+def _document(recipe: Recipe, template: TemplateChoice, report: StructureReport, facts: TokenFacts,
+              tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    shown = list(report.sample[:_PREVIEWS])
+    views = view_rows(recipe, tokenizer, [located.example for located in shown])
+    preview = [{"source": located.source, "line": located.line, **asdict(view)}
+               for located, sequences in zip(shown, views, strict=True) for view in sequences]
+    packed = []
+    if recipe.training.packing and recipe.objective in PACKS and shown:
+        sequences = pack(recipe, tokenizer, [located.example for located in report.sample[:BATCH]])
+        packed = [view_packed(tokenizer, sequence) for sequence in islice(sequences, _PACKED_PREVIEWS)]
+    findings = [*report.findings, *facts.findings()]
+    return {
+        **report.to_json(), "model": recipe.model, "objective": recipe.objective, "template": template.name,
+        **facts.document(report.usable_rows), "findings": [finding.to_json() for finding in findings],
+        "preview": preview, "packed_preview": packed,
+    }
