@@ -13,16 +13,16 @@ from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from workbench.engine.catalog.models import ModelSource, read_config, resolve_model
+from workbench.engine.catalog.models import resolve_model
+from workbench.engine.catalog.trained import is_reward_model
 from workbench.engine.errors import InputError
 from workbench.engine.rewards import RewardSource, reward_name, reward_source
-from workbench.engine.runs.store import read_json
 from workbench.engine.text import one_line
+from workbench.worker.adapters import check_artefact, put_on, tokenizer_source
 from workbench.worker.loading import load_model, load_tokenizer
 
 Reward = Callable[..., list[float | None]]
 ANSWER_COLUMNS = ("answer", "solution")
-_ADAPTER_CONFIG = "adapter_config.json"
 # Conversations scored at once: bounds the activations beside the trained model.
 _BATCH = 16
 
@@ -155,24 +155,18 @@ class RewardModel:
     """A reward model: a sequence classifier with one label, or an adapter of one."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        """Load it from a folder that the reward objective, or trl's RewardTrainer, wrote. Raises RewardError."""
-        adapter = folder / _ADAPTER_CONFIG
-        if adapter.is_file():
-            settings = read_json(adapter)
-            if settings.get("task_type") != "SEQ_CLS":
-                raise RewardError(f"{folder} holds a {settings.get('task_type')} adapter, which gives no scores.",
-                                  "Train a reward model first: objective: reward.")
-            base = resolve_model(str(settings.get("base_model_name_or_path")))
-            model = load_model(base, dtype=dtype, device=device, rewards=True)
-            self.model: PreTrainedModel | PeftModel = PeftModel.from_pretrained(model, str(folder))
-        else:
-            base = ModelSource(folder.name, "folder", folder, read_config(folder))
-            if not any("SequenceClassification" in str(name) for name in base.config.get("architectures") or ()):
-                raise RewardError(f"{folder} holds a model that writes text and gives no scores.",
-                                  "Train a reward model first: objective: reward.")
-            self.model = load_model(base, dtype=dtype, device=device, rewards=True)
-        own = ModelSource(folder.name, "folder", folder, {}) if (folder / "tokenizer_config.json").is_file() else base
-        self._tokenizer, _ = load_tokenizer(own)
+        """Load it from a folder that the reward objective, or trl's RewardTrainer, wrote. Raises InputError;
+        RunError for a damaged one."""
+        source = resolve_model(str(folder))
+        check_artefact(source)
+        if not is_reward_model(source):
+            kind = "an adapter" if source.adapter is not None else "a model"
+            raise RewardError(f"{folder} holds {kind} that writes text and gives no scores.",
+                              "Train a reward model first: objective: reward.")
+        model = load_model(source, dtype=dtype, device=device, rewards=True)
+        self.model: PreTrainedModel | PeftModel = model if source.adapter is None \
+            else put_on(model, source.adapter, source.label)
+        self._tokenizer, _ = load_tokenizer(tokenizer_source(source))
         self.model.config.get_text_config().pad_token_id = self._tokenizer.pad_token_id
         self.model.eval().requires_grad_(False)
 

@@ -96,8 +96,8 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     trainer = objective_module(recipe.objective).build_trainer(
         recipe, model, tokenizer, shuffled_if_kept_in_order(recipe, rows.train), rows.held_out, device, str(run.path),
         [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
-    guards.watch(trainer)
     beginning.restore(trainer)
+    guards.watch(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer
