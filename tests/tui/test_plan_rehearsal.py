@@ -14,8 +14,7 @@ from workbench.engine.errors import RunError
 from workbench.engine.planning import Plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.rehearsal import Rehearsal, RehearsalCancelled
-from workbench.tui.screens import launching
-from workbench.tui.screens import rehearsing
+from workbench.tui.screens import launching, rehearsing
 from workbench.tui.screens.plan import PlanScreen
 from workbench.tui.widgets.plan_facts import PlanFacts
 

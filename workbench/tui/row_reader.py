@@ -1,12 +1,14 @@
 """The rows of a recipe's dataset, page by page. Everything here blocks: it belongs in a thread."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from workbench.engine.data.examples import Located, Rejected, example_text, read_examples
+from workbench.engine.data.check import first_rows
+from workbench.engine.data.examples import Located, Rejected, read_examples
 from workbench.engine.data.formats import Format
 from workbench.engine.data.readers import read_rows
 from workbench.engine.data.sources import files_of, resolve_dataset
@@ -41,10 +43,14 @@ class RowReader:
         self.position = 0
         self.ended = False
         self._last: Item | None = None
-        parts = (*self._recipe.dataset.parts, *self._recipe.dataset.eval_parts)
-        self._stream: Iterator[Item] = chain.from_iterable(
-            read_examples(part, self._recipe.objective, self._base_dir, Meter(), partial(self._note, part.path))
-            for part in parts)
+        self._stream: Iterator[Item] = chain.from_iterable(self._parts())
+
+    def _parts(self) -> Iterator[Iterator[Item]]:
+        dataset = self._recipe.dataset
+        for parts, most in ((dataset.parts, dataset.max_rows), (dataset.eval_parts, None)):
+            for part in parts:
+                yield first_rows(read_examples(part, self._recipe.objective, self._base_dir, Meter(),
+                                               partial(self._note, part.path)), most)
 
     def _note(self, path: str, found: Format) -> None:
         self.formats.setdefault(path, found)
@@ -120,7 +126,7 @@ class RowWindow:
 
 def cost(item: Item) -> int:
     """About how many characters a row holds."""
-    return len(example_text(item.example)) if isinstance(item, Located) else len(str(item.row))
+    return sum(map(len, _texts(item.example))) if isinstance(item, Located) else len(str(item.row))
 
 
 def first_row(part: DatasetPart, base_dir: Path | None) -> Row:
@@ -139,5 +145,14 @@ def preview(item: Item) -> str:
     example = item.example
     turns = example.get("prompt") or example.get("messages")
     asked = [turn["content"] for turn in turns if turn["role"] == "user"] if isinstance(turns, list) else []
-    text = asked[-1] if asked else example_text(example)
+    text = asked[-1] if asked else next(_texts(example), "")
     return one_line(text[:4 * _PREVIEW], _PREVIEW)
+
+
+def _texts(example: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of an example, whatever its objective."""
+    for value in example.values():
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, list):
+            yield from (turn["content"] for turn in value)

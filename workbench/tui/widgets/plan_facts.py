@@ -60,10 +60,13 @@ class PlanFacts(Lines):
             lines += wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
         for warning in plan.warnings:
             lines += wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
-        for finding in refused(self._check.findings, plan.recipe.data) if self._check else ():
-            lines += wrapped("! ", one_line(finding.message, 400), width, "$warning", "$foreground 75%")
+        stopping = {finding.message: finding for finding in
+                    (refused(self._check.findings, plan.recipe.data) if self._check else ())}
+        for message in stopping.keys() - {problem.message for problem in plan.problems}:
+            lines += wrapped("! ", one_line(message, 400), width, "$warning", "$foreground 75%")
         for problem in plan.problems:
-            text = one_line(f"{problem.message} {problem.hint or ''}".strip(), 400)
+            hint = "ctrl+l asks whether to start all the same." if problem.message in stopping else problem.hint or ""
+            text = one_line(f"{problem.message} {hint}".strip(), 400)
             lines += wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)
         return lines
 
