@@ -123,15 +123,16 @@ class BrowsingScreen(WorkbenchScreen):
         window = self._window
         if window.items and first == window.first + len(window.items):
             cursor = self.row_number
-            window.append(items, reader.ended)
+            gone = window.append(items, reader.ended)
         else:
+            gone = 0
             window.replace(first, items, reader.ended)
         self._say("")
-        self._show(cursor - window.first)
+        self._show(cursor - window.first, gone)
 
-    def _show(self, cursor: int) -> None:
+    def _show(self, cursor: int, gone: int = 0) -> None:
         lines = [RowLine(item.line, preview(item), isinstance(item, Rejected)) for item in self._window.items]
-        self.query_one(RowList).show(lines, cursor)
+        self.query_one(RowList).show(lines, cursor, gone)
         self.show_row()
 
     def _say(self, reading: str) -> None:

@@ -63,6 +63,7 @@ class FindingsList(OptionList):
         if self._findings:
             self.highlighted = min(marked, len(self._findings) - 1)
         self.border_subtitle = "enter shows the row" if self._findings else ""
+        self.refresh(layout=True)
 
     @on(OptionList.OptionSelected)
     def _selected(self, event: OptionList.OptionSelected) -> None:

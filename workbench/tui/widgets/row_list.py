@@ -65,13 +65,14 @@ class RowList(ScrollView, can_focus=True):
         """The index of the row under the cursor."""
         return self._cursor
 
-    def show(self, rows: Sequence[RowLine], cursor: int) -> None:
-        """Show these rows, the cursor on one of them; the line it stands on stays where it is on screen."""
-        above = self._cursor - round(self.scroll_y)
+    def show(self, rows: Sequence[RowLine], cursor: int, gone: int = 0) -> None:
+        """Show these rows, the cursor on one of them; `gone` rows that stood before the first of them are there no
+        more. What is in sight stays where it is, as far as it can."""
         self._rows = rows
         self._cursor = min(max(cursor, 0), max(len(rows) - 1, 0))
         self.virtual_size = Size(self.size.width, len(rows))
-        self.scroll_to(y=self._cursor - above, animate=False, force=True, immediate=True)
+        if gone:
+            self.scroll_to(y=max(self.scroll_y - gone, 0), animate=False, force=True, immediate=True)
         self._into_view()
         self.refresh()
 

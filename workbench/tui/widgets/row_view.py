@@ -82,7 +82,8 @@ class RowView(VerticalScroll, can_focus=True):
             title = f"{one.title}: " if one.title else ""
             texts.append(Content.assemble((f"{title}{tokens_note(one.tokens)}", _MUTED), "\n",
                                           tokens_content(one.tokens, ascii)))
-        self._put(Content(""), texts, legend(ascii))
+        cut = any(one.tokens.cut_at is not None or one.tokens.dropped for one in rendered)
+        self._put(Content(""), texts, legend(cut, ascii))
 
     def show_packed(self, sequences: Sequence[Tokens]) -> None:
         """Sequences of several rows each, as packing joins them."""
@@ -90,7 +91,7 @@ class RowView(VerticalScroll, can_focus=True):
         ascii = bool(getattr(self.app, "ascii_only", False))
         texts = [Content.assemble((f"{len(tokens.starts)} rows, {tokens_note(tokens)}", _MUTED), "\n",
                                   tokens_content(tokens, ascii)) for tokens in sequences]
-        self._put(Content(""), [Content("\n\n").join(texts)], legend(ascii))
+        self._put(Content(""), [Content("\n\n").join(texts)], legend(False, ascii))
 
     def _entitle(self, item: Item) -> None:
         self.border_title = Content(f"{sanitise(item.source.rsplit('/', 1)[-1])}:{item.line}").markup

@@ -67,11 +67,11 @@ def tokens_note(tokens: Tokens) -> str:
     return f"{count:,} token{'' if count == 1 else 's'}{learned}{lost}"
 
 
-def legend(ascii: bool) -> Content:
-    """What the marks mean."""
-    dot = " - " if ascii else " · "
-    return Content.assemble(("learned", _TRAINED), (dot, _MUTED), ("read only", _READ), (dot, _MUTED),
-                            ("special", _SPECIAL), (dot, _MUTED), ("cut off", _UNSEEN))
+def legend(cut: bool, ascii: bool) -> Content:
+    """What the marks mean; `cut`: something is cut off."""
+    dot = Content.styled(" - " if ascii else " · ", _MUTED)
+    words = [("learned", _TRAINED), ("read only", _READ), ("special", _SPECIAL), ("cut off", _UNSEEN)]
+    return dot.join(Content.styled(word, style) for word, style in (words if cut else words[:-1]))
 
 
 def _style(trained: bool, special: bool, unseen: bool) -> str:
