@@ -80,7 +80,7 @@ class DataScreen(BrowsingScreen):
             with Vertical(id="right"):
                 yield RowView()
                 with VerticalScroll(classes="panel", id="figures", can_focus=False) as figures:
-                    figures.border_title = "Lengths"
+                    figures.border_title = "Lengths in tokens"
                     yield LengthHistogram()
                     yield DataFacts()
 

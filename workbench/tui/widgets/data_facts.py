@@ -36,7 +36,7 @@ class DataFacts(Lines):
     def compose_lines(self, width: int) -> list[Content]:
         """The facts, wrapped to the width."""
         lines = [line for label, text in data_facts(self._document)
-                 for line in wrapped(f"{label:<10}", text, width, _MUTED, "$foreground")]
+                 for line in wrapped(f"{label:<11}", text, width, _MUTED, "$foreground")]
         return lines + (wrapped("", self._note, width, _MUTED, _MUTED) if self._note else [])
 
 
@@ -49,6 +49,9 @@ def data_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         of = f", of {looked:,} rows" if looked and not document.get("exact", True) else ""
         facts.append(("tokens", f"half of the rows have up to {lengths['p50']:,}, 95 % up to {lengths['p95']:,}, "
                                 f"the longest {lengths['max']:,}{of}"))
+        cut = document.get("truncated_rows")
+        facts.append(("max_length", f"cuts {cut:,} rows: {document.get('tokens_lost') or 0:,} tokens are lost" if cut
+                      else "every row fits"))
     if document.get("tokens_per_epoch"):
         steps = document.get("steps_per_epoch")
         about = "" if document.get("exact", True) else "about "

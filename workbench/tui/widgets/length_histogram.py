@@ -73,7 +73,7 @@ def _axis(buckets: Sequence[tuple[int, int]], cut: int, each: int, max_length: i
         place = min(max(at - len(words) // 2, 2), max(width - len(last) - len(words) - 1, 2))
         _write(labels, place, words)
     return [Content.styled("".join(line), _MUTED),
-            Content.styled("".join(labels).rstrip() + " tokens", "$warning" if marked else _MUTED)]
+            Content.styled("".join(labels).rstrip(), "$warning" if marked else _MUTED)]
 
 
 def _write(cells: list[str], place: int, text: str) -> None:
