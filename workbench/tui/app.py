@@ -8,11 +8,14 @@ from typing import Any, ClassVar
 from textual import work
 from textual.binding import Binding, BindingType
 
+from workbench.engine.errors import WorkbenchError
 from workbench.engine.hardware.gpus import Gpu, list_gpus
 from workbench.engine.hardware.host import HostSnapshot, host_snapshot
 from workbench.engine.inspection import Inspector
+from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.resume import resume
 from workbench.engine.runs.store import RunSummary, list_runs
 from workbench.tui.data_checks import DataChecks
 from workbench.tui.format import machine_line
@@ -113,6 +116,19 @@ class WorkbenchApp(SpanApp):
         """Open Chat with a model, folder, run or checkpoint."""
         self.chat_screen.set_target(target)
         self.switch_mode("chat")
+
+    @work(thread=True, exclusive=True, group="resume")
+    def resume_pipeline(self, run: RunDirectory) -> None:
+        """Start the unfinished stages of a run's pipeline again, and watch the first of them."""
+        def plan(recipe: Recipe) -> Plan:
+            return make_plan(recipe, run.path, self.gpus, self.host or host_snapshot())
+
+        try:
+            started = resume(run, plan)
+        except WorkbenchError as error:
+            self.call_from_thread(self.notify, error.hint or "", title=error.message, severity="error", markup=False)
+        else:
+            self.call_from_thread(self.watch_run, started[0])
 
     @property
     def planned(self) -> tuple[Recipe, Path]:

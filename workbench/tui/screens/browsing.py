@@ -1,6 +1,7 @@
 """Going through the rows of a dataset of any size: a page at a time, read by a thread, around a cursor."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ from textual import on, work
 from textual.worker import get_current_worker
 
 from workbench.engine.data.examples import Rejected
+from workbench.engine.data.values import Row
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
-from workbench.tui.row_reader import PAGE, Item, RowReader, RowWindow, preview
+from workbench.tui.row_reader import PAGE, Item, RowReader, RowWindow, first_row, preview
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.widgets.row_list import RowLine, RowList
 
@@ -26,6 +28,8 @@ class BrowsingScreen(WorkbenchScreen):
         self.reader: RowReader | None = None
         self.problem: InputError | None = None
         """Why there are no rows."""
+        self.raw_row: Row = {}
+        """Then the first row as its file has it, if there is one."""
         self.reading = ""
         """What is being read, in words; empty when nothing is."""
         self._window = RowWindow()
@@ -83,7 +87,13 @@ class BrowsingScreen(WorkbenchScreen):
     def _open(self, recipe: Recipe, base_dir: Path | None) -> None:
         def read(cancelled: Callable[[], bool]) -> tuple[RowReader, list[Item]]:
             reader = RowReader(recipe, base_dir)
-            return reader, reader.page(0, cancelled)
+            self.raw_row = {}
+            try:
+                return reader, reader.page(0, cancelled)
+            except InputError:
+                with suppress(InputError):
+                    self.raw_row = first_row(recipe.dataset.parts[0], base_dir)
+                raise
 
         self._in_thread(read, lambda found: self._take(found[0], 0, found[1], 0))
 

@@ -1,6 +1,6 @@
 """Which column is what: a format, a column for each of its parts, and what a row becomes with them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -84,7 +84,7 @@ class ColumnMappingScreen(ModalScreen[dict[str, Any] | None]):
         padding: 0 1;
     }
     ColumnMappingScreen Horizontal { height: 1; }
-    ColumnMappingScreen Label { width: 16; color: $foreground 65%; }
+    ColumnMappingScreen Label { width: 24; color: $foreground 65%; }
     ColumnMappingScreen Horizontal.-needless { display: none; }
     ColumnMappingScreen VerticalScroll {
         height: auto; max-height: 16; margin-top: 1; scrollbar-size-vertical: 1; scrollbar-color: $border;
@@ -100,11 +100,11 @@ class ColumnMappingScreen(ModalScreen[dict[str, Any] | None]):
         super().__init__()
         self._offer = offer
         formats = tuple(USES[offer.objective])
-        detected = _detected(offer)
         columns = (("", "–"), *((name, one_line(name, 40)) for name in map(str, offer.row)))
-        self._format = Choice([(name, name) for name in formats], detected or formats[0])
+        self._format = Choice([(name, name) for name in formats], _detected(offer) or _likely(offer, formats))
+        # What a format needs stands above what it may have.
         self._choices = {name: Choice(columns, "") for name in dict.fromkeys(
-            name for form in formats for names in PARTS[form] for name in names)}
+            name for needed in (0, 1) for form in formats for name in PARTS[form][needed])}
 
     def compose(self) -> ComposeResult:
         """The format, its parts, what comes of it."""
@@ -139,7 +139,7 @@ class ColumnMappingScreen(ModalScreen[dict[str, Any] | None]):
         for name, choice in self._choices.items():
             used = name in (*needed, *optional)
             self.query_one(f"#part-{name}").set_class(not used, "-needless")
-            self.query_one(f"#part-{name} Label", Label).update(name if name in needed else f"{name} (optional)"[:16])
+            self.query_one(f"#part-{name} Label", Label).update(name if name in needed else f"{name} (optional)")
             choice.show(taken.get(name, "") if used else "")
         self._show_outcome()
 
@@ -167,6 +167,13 @@ def outcome(offer: MappingOffer, form: str, columns: Mapping[str, str]) -> Conte
             else Content("\n").join(example_contents(found))
     return Content.assemble(("The first row becomes\n", _MUTED), first, ("\n\nand stands in the file as\n", _MUTED),
                             raw_text(offer.row))
+
+
+def _likely(offer: MappingOffer, formats: Sequence[str]) -> str:
+    """Where names tell nothing: lists may be conversations, texts are columns of their own."""
+    lists = any(isinstance(value, list) for value in offer.row.values())
+    return next((form for form in formats if (form in ("messages", "sharegpt")) == lists and form != "alpaca"),
+                formats[0])
 
 
 def _detected(offer: MappingOffer) -> str | None:

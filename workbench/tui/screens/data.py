@@ -145,7 +145,7 @@ class DataScreen(BrowsingScreen):
         if self._packed and (sequences := packed_sequences(self._check)):
             view.show_packed(sequences)
         elif row is None:
-            view.show_nothing(self._words_for_no_row())
+            view.show_nothing(self._words_for_no_row(), self.raw_row if self.problem else None)
         elif not isinstance(row, Located):
             view.show_plain(row)
         elif self.row_number in self._rendered:

@@ -22,8 +22,8 @@ class FindingsList(OptionList):
 
     DEFAULT_CSS = """
     FindingsList {
-        height: auto; background: $background; padding: 0 1; border: round $border;
-        scrollbar-gutter: stable; scrollbar-size-vertical: 1; scrollbar-background: $background; scrollbar-color: $border;
+        height: auto; background: $background; padding: 0 1; border: round $border; scrollbar-gutter: stable;
+        scrollbar-size-vertical: 1; scrollbar-background: $background; scrollbar-color: $border;
         border-title-color: $warning; border-subtitle-color: $foreground 50%;
     }
     FindingsList:focus { border: round $primary 70%; background-tint: $foreground 0%; }

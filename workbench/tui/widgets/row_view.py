@@ -43,6 +43,7 @@ class RowView(VerticalScroll, can_focus=True):
     RowView.-beside #first { margin-right: 2; }
     RowView #second { margin-top: 1; }
     RowView.-beside #second { margin-top: 0; }
+    RowView #head { margin-bottom: 1; }
     RowView #foot { margin-top: 1; }
     """
 
@@ -58,10 +59,11 @@ class RowView(VerticalScroll, can_focus=True):
             yield Static(id="second", markup=False)
         yield Static(id="foot", markup=False)
 
-    def show_nothing(self, words: str) -> None:
-        """Say why there is no row."""
+    def show_nothing(self, words: str, row: Any = None) -> None:
+        """Say why there is no row; `row` is one as its file has it."""
         self.border_title = "Row"
-        self._put(Content.styled(words, _MUTED), [], Content(""))
+        shown = [Content.assemble(("The first row as it stands in the file\n", _MUTED), raw_text(row))] if row else []
+        self._put(Content.styled(words, "$foreground 75%"), shown, Content(""))
 
     def show_plain(self, item: Item, note: str = "") -> None:
         """The row as its file has it; `note` says what will come of it."""

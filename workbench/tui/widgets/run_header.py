@@ -1,16 +1,19 @@
 """The head of the Watch screen: a run's state, progress and latest figures, and what the user should know."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
 from textual.widgets import Static
 
+from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.series import MetricSeries
 from workbench.engine.runs.state import STALL_SECONDS, RunState
 from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
 from workbench.tui.format import STATE_STYLES, count, duration, gib, number
+from workbench.tui.run_reader import Stage
 from workbench.tui.widgets.lines import Lines, bar
 
 _MUTED = "$foreground 55%"
@@ -72,6 +75,41 @@ class RunHeader(Lines):
         percent = f" {state.step / total:>4.0%}"
         room = width - head.cell_length - len(steps) - len(percent)
         return Content.assemble(head, steps, bar(state.step / total, room, style, self.ascii), percent)
+
+
+class StageLine(Lines):
+    """A pipeline with the stage that is looked at in brackets; nothing for a run that stands alone."""
+
+    DEFAULT_CSS = "StageLine { height: auto; padding: 0 1; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run: RunDirectory | None = None
+        self._stages: Sequence[Stage] = ()
+
+    def show(self, run: RunDirectory, stages: Sequence[Stage]) -> None:
+        """Show the stages of a run's pipeline."""
+        self._run, self._stages = run, stages
+        self.display = bool(stages)
+        self.redraw()
+
+    def compose_lines(self, width: int) -> list[Content]:
+        """The line."""
+        return [stage_content(self._run, self._stages, self.ascii)] if self._run is not None and self._stages else []
+
+
+def stage_content(run: RunDirectory, stages: Sequence[Stage], ascii: bool) -> Content:
+    """Where a run stands in its pipeline: `stage 2 of 3 · sft finished → [dpo running]`, and the keys to its
+    neighbours."""
+    place = next((index for index, stage in enumerate(stages) if stage.run == run), 0)
+    parts = [Content.styled(f"stage {place + 1} of {len(stages)}", "bold")]
+    for index, stage in enumerate(stages):
+        words = f"{stage.objective} {stage.state}"
+        parts += [Content.styled(" - " if ascii else " · ", _MUTED) if index == 0 else
+                  Content.styled(" > " if ascii else " → ", _MUTED),
+                  Content.styled(f"[{words}]" if index == place else words, STATE_STYLES[stage.state])]
+    keys = [*(["< stage before"] if place else []), *(["> stage after"] if place + 1 < len(stages) else [])]
+    return Content.assemble(*parts, ("   " + ", ".join(keys), _MUTED))
 
 
 class Notice(Static):
