@@ -1,22 +1,29 @@
 """What to chat with: from a word on the command line to the base, the adapter or the model that must be loaded."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.engine.catalog.models import BUILTIN_MODEL, ModelSource, resolve_model
+from workbench.engine.catalog.models import BUILTIN_MODEL, ModelSource, find_model, read_config
+from workbench.engine.catalog.trained import origin_of, source_of
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import QuantizationSettings, Recipe
 from workbench.engine.recipe_file import load_recipe
-from workbench.engine.runs.directory import RUN_ID, RunDirectory, find_run, list_run_directories
-from workbench.engine.runs.manifest import MANIFEST, verify
-from workbench.engine.runs.state import ENDED
-from workbench.engine.runs.store import RunSummary, read_json, summarise
+from workbench.engine.runs.artefacts import (
+    ADAPTER_CONFIG,
+    checkpoint_of,
+    names_part_of_a_run,
+    result_of,
+    run_of,
+    step_of,
+)
+from workbench.engine.runs.directory import RUN_ID, RunDirectory, find_run
+from workbench.engine.runs.manifest import MANIFEST
+from workbench.engine.runs.store import RunSummary
 from workbench.engine.text import one_line
 from workbench.engine.tuning import TUNINGS, TuningId
 
-ADAPTER_CONFIG = "adapter_config.json"
 _MODEL_FILES = ("config.json", ADAPTER_CONFIG)
 # A home may hold thousands of runs; a picker shows the newest.
 _RUNS_LOOKED_AT = 200
@@ -85,13 +92,14 @@ def resolve_chat_target(reference: str) -> ChatTarget:
         return _folder_target(folder)
     name, colon, step = reference.rpartition(":")
     if colon:
-        return _checkpoint_target(find_run(name), step)
+        run = find_run(name)
+        return _trained_target(checkpoint_of(run, step), run)
     if reference == "last" or RUN_ID.fullmatch(reference):
         return _run_target(find_run(reference))
     source = _model(reference)
     if source is not None and source.path is not None:
         return _base_target(source)
-    if any(reference in run.id for run in list_run_directories()):
+    if names_part_of_a_run(reference):
         return _run_target(find_run(reference))
     if source is not None:
         return _base_target(source)
@@ -111,45 +119,17 @@ def chat_runs(runs: Iterable[RunSummary], limit: int = 30) -> list[RunSummary]:
 
 
 def _run_target(run: RunDirectory) -> ChatTarget:
-    if run.model.is_dir():
-        return _trained_target(run.model, run)
-    for checkpoint in sorted(run.checkpoints.glob("step-*"), reverse=True):
-        if verify(checkpoint) is None:
-            return _trained_target(checkpoint, run)
-    raise _nothing_yet(run)
-
-
-def _nothing_yet(run: RunDirectory) -> InputError:
-    summary = summarise(run)
-    if summary.state in ENDED:
-        return InputError(f"{run.id} {summary.state} before it saved anything, so there is nothing to chat with.")
-    save_steps = load_recipe(run.recipe).training.save_steps
-    end = summary.total_steps
-    steps = [] if save_steps is None else [(summary.step // save_steps + 1) * save_steps]
-    when = min([*steps, *([end] if end else [])], default=None)
-    moment = "when it ends" if when is None else f"at step {when}"
-    return InputError(f"{run.id} has nothing to chat with yet; it saves {moment}, and is at step {summary.step}.",
-                      "Watch has a key that saves a checkpoint now.")
-
-
-def _checkpoint_target(run: RunDirectory, step: str) -> ChatTarget:
-    saved = {_step_of(path): path for path in (run.model, *run.checkpoints.glob("step-*")) if path.is_dir()}
-    known = ", ".join(str(number) for number in sorted(number for number in saved if number is not None))
-    hint = f"It has: {known}." if known else "It has saved nothing yet."
-    if not step.isdecimal() or int(step) not in saved:
-        raise InputError(f"{run.id} has no checkpoint of step {step}.", hint)
-    return _trained_target(saved[int(step)], run)
+    return _trained_target(result_of(run, "chat with"), run)
 
 
 def _folder_target(folder: Path) -> ChatTarget:
-    run = next((RunDirectory(path) for path in (folder, folder.parent, folder.parent.parent)
-                if RUN_ID.fullmatch(path.name) and (path / "recipe.yaml").is_file()), None)
+    run = run_of(folder)
     if run is not None:
         return _run_target(run) if folder == run.path else _trained_target(folder, run)
     if (folder / ADAPTER_CONFIG).is_file():
         return _foreign_adapter(folder)
     if (folder / "config.json").is_file():
-        return _base_target(resolve_model(str(folder)))
+        return _base_target(ModelSource(str(folder), "folder", folder, read_config(folder)))
     raise InputError(f"{folder} is neither a model nor an adapter: it has no config.json and no {ADAPTER_CONFIG}.")
 
 
@@ -159,41 +139,36 @@ def _trained_target(directory: Path, run: RunDirectory) -> ChatTarget:
     is_adapter = (directory / ADAPTER_CONFIG).is_file()
     if not is_adapter and not (directory / "config.json").is_file():
         raise InputError(f"{directory} holds no model.", "Chat with the run, its `model` directory or a checkpoint.")
-    step = _step_of(directory)
+    step = step_of(directory)
+    base = _base_name(directory, run, recipe.model)
     return ChatTarget(
-        title=run.name if step is None else f"{run.name} · step {step}", base=recipe.model,
-        base_title=_short(recipe.model), adapter=directory if is_adapter else None,
-        model=None if is_adapter else directory, tuning=recipe.tuning,
+        title=run.name if step is None else f"{run.name} · step {step}", base=base, base_title=_short(base),
+        adapter=directory if is_adapter else None, model=None if is_adapter else directory, tuning=recipe.tuning,
         quantization=recipe.quantization if recipe.tuning == "qlora" else None, verified_by_manifest=True)
 
 
+def _base_name(directory: Path, run: RunDirectory, named: str) -> str:
+    """The model under an adapter, or what full training goes back to; by its name where it is gone."""
+    try:
+        source = source_of(directory) if (directory / ADAPTER_CONFIG).is_file() else origin_of(run)
+    except InputError:
+        return named
+    return replace(source, adapter=None).reference
+
+
 def _foreign_adapter(folder: Path) -> ChatTarget:
-    base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise InputError(f"{folder / ADAPTER_CONFIG} does not say which model the adapter belongs to.")
-    source = resolve_model(base)
-    base = str(source.path) if source.kind == "folder" else source.name
+    base = replace(source_of(folder), adapter=None).reference
     return ChatTarget(title=_short(str(folder)), base=base, base_title=_short(base), adapter=folder, tuning="lora",
                       verified_by_manifest=(folder / MANIFEST).is_file())
 
 
 def _base_target(source: ModelSource) -> ChatTarget:
-    name = str(source.path) if source.kind == "folder" else source.name
-    return ChatTarget(title=_short(name), base=name, base_title=_short(name))
-
-
-def _step_of(directory: Path) -> int | None:
-    """The step a directory was saved at, by its manifest, else by its name."""
-    step = read_json(directory / MANIFEST).get("step")
-    if isinstance(step, int):
-        return step
-    name = directory.name.removeprefix("step-")
-    return int(name) if name.isdecimal() else None
+    return ChatTarget(title=_short(source.reference), base=source.reference, base_title=_short(source.reference))
 
 
 def _model(reference: str) -> ModelSource | None:
     try:
-        return resolve_model(reference)
+        return find_model(reference)
     except InputError:
         return None
 

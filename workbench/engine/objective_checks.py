@@ -56,7 +56,8 @@ def _rlhf(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:
     count, batch = generations(recipe), recipe.effective_batch_size
     if count < 2 or batch % count:
         yield ("rlhf.num_generations", f"The {batch} answers of a step cannot be divided into groups of "
-               f"{max(count, 2)} to one prompt.", "Make per_device_train_batch_size × gradient_accumulation_steps a multiple of it.")
+               f"{max(count, 2)} to one prompt.",
+               "Make per_device_train_batch_size × gradient_accumulation_steps a multiple of it.")
     if answer_length(recipe) >= recipe.training.max_length:
         yield ("rlhf.max_completion_length", f"Answers of {answer_length(recipe)} tokens leave no room for a prompt in "
                f"max_length = {recipe.training.max_length}.", "Raise training.max_length, or shorten the answers.")

@@ -8,9 +8,11 @@ from typing import Any
 
 from workbench.engine.catalog.architecture import Architecture, architecture_from_config
 from workbench.engine.catalog.models import ModelSource, nearest_models, resolve_model
+from workbench.engine.catalog.trained import start_faults
 from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
 from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError
+from workbench.engine.evaluation import evaluation_faults
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.memory.calibration import Throughput, calibrated, throughput, training_seconds
@@ -56,6 +58,16 @@ class Plan:
     """Training time at that pace, samples and evaluations left out."""
     suggestions: tuple[Suggestion, ...] = ()
     """What would make the recipe's tuning fit on the GPU with the most free memory, where it does not yet."""
+    stages: tuple["Plan", ...] = ()
+    """Of a pipeline: the plan of every stage. What stands beside it is the first one's, but the problems of all."""
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The estimated peak of the recipe's own tuning, of a pipeline the largest; None where none is known."""
+        if self.stages:
+            return max((peak for stage in self.stages if (peak := stage.peak_bytes) is not None), default=None)
+        columns = self.comparison.tunings if self.comparison else ()
+        return next((c.estimate.peak_bytes for c in columns if c.tuning == self.recipe.tuning and c.estimate), None)
 
     def to_json(self) -> dict[str, Any]:
         """As `workbench plan --json` shows it."""
@@ -70,7 +82,9 @@ class Plan:
                     for d in column.devices
                 ]
                 tunings[column.tuning] = {**asdict(column.estimate), "fits": column.fit, "devices": devices}
+        stages = {"stages": [stage.to_json() for stage in self.stages]} if self.stages else {}
         return {
+            "name": self.recipe.name, "peak_bytes": self.peak_bytes, **stages,
             "model": self.recipe.model, "parameters": self.architecture.parameters if self.architecture else None,
             "objective": self.recipe.objective, "tuning": self.recipe.tuning,
             "gpus": [{"name": gpu.name, "total": gpu.total_bytes, "free": gpu.free_bytes} for gpu in self.gpus],
@@ -116,8 +130,13 @@ def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:
 
 def make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
     """Plan a recipe. Never raises for what the user can mend: that is in `problems`. Reads the dataset's file, and
-    what past runs of this home measured."""
-    return _informed(_make_plan(recipe, base_dir, gpus, host), read_history())
+    what past runs of this home measured. Of a pipeline every stage is planned."""
+    from workbench.engine.pipeline_plan import plan_stages  # made of the plans that are made here
+
+    history = read_history()
+    if recipe.stages:
+        return plan_stages(recipe, base_dir, lambda stage: _informed(_make_plan(stage, base_dir, gpus, host), history))
+    return _informed(_make_plan(recipe, base_dir, gpus, host), history)
 
 
 def _informed(plan: Plan, history: History) -> Plan:
@@ -137,6 +156,7 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     warnings: list[str] = []
     model, architecture = _model(recipe, base_dir, problems, warnings)
     problems += [PlanProblem(*problem) for problem in objective_problems(recipe, base_dir)]
+    problems += [PlanProblem(*fault) for fault in evaluation_faults(recipe)]
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
     steps = planned_steps(recipe, facts.rows if facts else None)
@@ -202,9 +222,11 @@ def _model(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
            warnings: list[str]) -> tuple[ModelSource | None, Architecture | None]:
     try:
         model = resolve_model(recipe.model, base_dir)
+        faults = start_faults(model, recipe)
     except InputError as error:
         problems.append(PlanProblem("model", error.message, error.hint))
         return None, None
+    problems += [PlanProblem(*fault) for fault in faults]
     if model.kind == "hub":
         warnings.append(f"{model.name} is neither on this disk nor in the catalogue: it is looked up on the Hub at "
                         f"launch, and its memory is not known before. {nearest_models(model.name)}")

@@ -9,23 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model_state_dict
-from safetensors import safe_open
+from peft import PeftModel
 from transformers import PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from workbench.engine.catalog.models import ModelSource, read_config, resolve_model
 from workbench.engine.chat_conversation import Finish
-from workbench.engine.chat_target import ADAPTER_CONFIG, ChatTarget
+from workbench.engine.chat_target import ChatTarget
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.runs.manifest import verify
-from workbench.engine.runs.store import read_json
+from workbench.worker.adapters import put_on, refuse_strange_adapter
 from workbench.worker.loading import load_model, load_tokenizer, pick_device, pick_dtype
 
-_ADAPTER_WEIGHTS = "adapter_model.safetensors"
-# Settings of a LoRA adapter that make peft import modules or wrap classes by name.
-_CODE_KEYS = ("megatron_config", "auto_mapping", "runtime_config")
 _REPLACEMENT = "\ufffd"
 
 
@@ -119,13 +115,7 @@ class ChatModel:
 
     def _load_adapter(self, adapter: Path) -> PeftModel:
         base = self._load(resolve_model(self._target.base))
-        model = PeftModel.from_pretrained(base, str(adapter), is_trainable=False).eval()
-        with safe_open(adapter / _ADAPTER_WEIGHTS, framework="pt") as weights:
-            missing = set(get_peft_model_state_dict(model)) - set(weights.keys())
-        if missing:
-            raise RunError(f"The adapter {self._target.title} lacks {len(missing)} of its weights, "
-                           f"{min(missing)} among them.", "It was made for another model, or is incomplete.")
-        return model
+        return put_on(base, adapter, self._target.title).eval()
 
     def _load_tokenizer(self) -> PreTrainedTokenizerBase:
         """The one that was saved with the training, for it has the template that was trained on."""
@@ -142,7 +132,7 @@ class ChatModel:
         if self._target.verified_by_manifest and (fault := verify(trained)) is not None:
             raise RunError(f"{trained} is not loaded: {fault}.", "Chat with another checkpoint: RUN:step.")
         if self._target.adapter is not None:
-            _refuse_strange_adapter(self._target.adapter)
+            refuse_strange_adapter(self._target.adapter)
 
     def _end_tokens(self, model: PreTrainedModel | PeftModel) -> list[int]:
         own = model.generation_config.eos_token_id
@@ -159,17 +149,6 @@ class ChatModel:
             raise InputError(f"The conversation has {prompt_tokens} tokens, and {self._target.title} reads at most "
                              f"{context}.", "Start a new conversation.")
         return int(context) - prompt_tokens
-
-
-def _refuse_strange_adapter(adapter: Path) -> None:
-    config = read_json(adapter / ADAPTER_CONFIG)
-    if config.get("peft_type") != "LORA":
-        raise InputError(f"{adapter} is a {config.get('peft_type')} adapter; only LoRA adapters can be loaded.")
-    if named := [key for key in _CODE_KEYS if config.get(key)]:
-        raise InputError(f"{adapter / ADAPTER_CONFIG} sets {named[0]}, which names code to run, and is not loaded.")
-    if not (adapter / _ADAPTER_WEIGHTS).is_file():
-        raise InputError(f"{adapter} has no {_ADAPTER_WEIGHTS}.",
-                         "Pickled weights (.bin) can run code when loaded and are not read; convert them first.")
 
 
 class _CancelledError(Exception):

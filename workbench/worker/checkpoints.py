@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from workbench.engine.figures import number
 from workbench.engine.recipe import Recipe
-from workbench.engine.runs.manifest import digest_json, write_complete
+from workbench.engine.runs.manifest import MANIFEST, digest_json, verify, write_complete
 from workbench.worker.callbacks.stopwatch import Stopwatch
 from workbench.worker.reporter import Reporter
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+
+_OPTIMIZER, _TRAINER_STATE = "optimizer.pt", "trainer_state.json"
 
 
 class CheckpointCallback(TrainerCallback):
@@ -25,6 +29,7 @@ class CheckpointCallback(TrainerCallback):
         self._stopwatch = stopwatch
         self._asked = False
         self._last_step = 0
+        self._best: tuple[int, float] | None = None
         self.trainer: Trainer | None = None
 
     def ask(self) -> None:
@@ -46,22 +51,51 @@ class CheckpointCallback(TrainerCallback):
         if trainer is None or step == self._last_step:
             return
         self._last_step = step
-        directory = self._reporter.run.checkpoints / f"step-{step:08d}"
 
         def fill(partial: Path) -> None:
-            _save_model(trainer, partial)
-            trainer.state.save_to_json(str(partial / "trainer_state.json"))
+            save_model(trainer, partial)
+            trainer.state.save_to_json(str(partial / _TRAINER_STATE))
             torch.save({"optimizer": trainer.optimizer.state_dict(), "scheduler": trainer.lr_scheduler.state_dict(),
-                        "torch_rng": torch.get_rng_state()}, partial / "optimizer.pt")
+                        "torch_rng": torch.get_rng_state()}, partial / _OPTIMIZER)
 
-        write_complete(directory, fill, self._facts(step))
-        self._reporter.checkpoint(step, str(directory.relative_to(self._reporter.run.path)), self._drop_old())
+        write_complete(self._directory(step), fill, self._facts(step))
+        self._report(step)
+
+    def _report(self, step: int) -> None:
+        best = self._best[1] if self._best is not None and self._best[0] == step else None
+        self._reporter.checkpoint(step, self._shown(self._directory(step)), self._drop_old(), best)
+
+    def keep_best(self, step: int, value: float) -> None:
+        """This step is the best so far: it is saved, and kept until a better one comes."""
+        self._best = (step, value)
+        if step == self._last_step:
+            self._report(step)
+        else:
+            with self._stopwatch.pause():
+                self._save(step)
 
     def save_final(self, step: int) -> None:
-        """Write the trained adapter or model, with its tokenizer, to the run's `model` directory."""
-        trainer = self.trainer
+        """Write the trained adapter or model, with its tokenizer, to the run's `model` directory: the best checkpoint's
+        where one was kept, else what training ended with."""
+        trainer, best = self.trainer, self._best
         assert trainer is not None
-        write_complete(self._reporter.run.model, lambda partial: _save_model(trainer, partial), self._facts(step))
+        if best is not None and (fault := verify(self._directory(best[0]))) is not None:
+            self._reporter.alert(f"The best checkpoint, of step {best[0]}, is damaged: {fault}. The result is what "
+                                 f"step {step} ended with.", "warning", step)
+            best = None
+        if best is None:
+            write_complete(self._reporter.run.model, lambda partial: save_model(trainer, partial), self._facts(step))
+            return
+        write_complete(self._reporter.run.model, lambda partial: _copy_model(self._directory(best[0]), partial),
+                       self._facts(best[0]))
+        self._reporter.alert(f"The result is the checkpoint of step {best[0]}, the best of them: "
+                             f"{self._recipe.training.metric_for_best_model} {number(best[1])}.", "info", step)
+
+    def _directory(self, step: int) -> Path:
+        return self._reporter.run.checkpoints / f"step-{step:08d}"
+
+    def _shown(self, directory: Path) -> str:
+        return str(directory.relative_to(self._reporter.run.path))
 
     def _facts(self, step: int) -> dict[str, Any]:
         import peft
@@ -74,13 +108,23 @@ class CheckpointCallback(TrainerCallback):
 
     def _drop_old(self) -> list[str]:
         directories = sorted(self._reporter.run.checkpoints.glob("step-*"))
-        old = directories[:-self._recipe.training.save_total_limit]
+        best = self._directory(self._best[0]) if self._best is not None else None
+        old = [path for path in directories[:-self._recipe.training.save_total_limit] if path != best]
         for directory in old:
             shutil.rmtree(directory)
-        return [str(directory.relative_to(self._reporter.run.path)) for directory in old]
+        return [self._shown(directory) for directory in old]
 
 
-def _save_model(trainer: "Trainer", directory: Path) -> None:
+def _copy_model(checkpoint: Path, directory: Path) -> None:
+    """What a checkpoint holds besides the state of its training."""
+    shutil.copytree(checkpoint, directory, dirs_exist_ok=True,
+                    ignore=shutil.ignore_patterns(MANIFEST, _OPTIMIZER, _TRAINER_STATE))
+
+
+def save_model(trainer: "Trainer", directory: Path) -> None:
+    """Write the trained adapter or model, and its tokenizer, into a directory."""
     trainer.save_model(str(directory))
     # A pickle with this machine's paths in it; our recipe says the same and more.
     (directory / "training_args.bin").unlink(missing_ok=True)
+    # trl's frozen copy of the adapter that training began with: peft saves every adapter there is.
+    shutil.rmtree(directory / "ref", ignore_errors=True)

@@ -54,9 +54,10 @@ class Reporter:
             file.write(lines)
         self._journal.append("sample", step=step, count=len(texts))
 
-    def checkpoint(self, step: int, path: str, removed: list[str]) -> None:
-        """A checkpoint is complete and verified; older ones were deleted."""
-        self._journal.append("checkpoint", durable=True, step=step, path=path, verified=True, removed=removed)
+    def checkpoint(self, step: int, path: str, removed: list[str], best: float | None = None) -> None:
+        """A checkpoint is complete and verified; older ones were deleted. `best`: the metric that makes it the best."""
+        chosen = {} if best is None else {"best": True, "metric": best}
+        self._journal.append("checkpoint", durable=True, step=step, path=path, verified=True, removed=removed, **chosen)
 
     def command(self, command: Command, result: str) -> None:
         """A command was obeyed, or why not."""

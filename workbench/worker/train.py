@@ -43,8 +43,9 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     from transformers import PrinterCallback, set_seed
 
     from workbench.engine.catalog.models import resolve_model
-    from workbench.worker import loading
+    from workbench.worker import adapters, loading
     from workbench.worker.callbacks.control import ControlCallback
+    from workbench.worker.callbacks.evaluation import EvaluationCallback
     from workbench.worker.callbacks.guards import GuardsCallback
     from workbench.worker.callbacks.metrics import MetricsCallback
     from workbench.worker.callbacks.scores import samples_callback
@@ -59,9 +60,10 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     recipe = load_recipe(run.recipe)
     source = resolve_model(recipe.model)
+    adapters.check_artefact(source)
     device = loading.pick_device(recipe.hardware.use_cpu)
     dtype = loading.pick_dtype(recipe.training.dtype, device)
-    tokenizer, own_template = loading.load_tokenizer(source)
+    tokenizer, own_template = loading.load_tokenizer(adapters.tokenizer_source(source))
     template = choose_template(tokenizer, recipe.data.chat_template, own=own_template, model=source.name,
                                base_dir=Path(run.path))
     if template.name == "plain" and recipe.data.chat_template == "auto":
@@ -71,6 +73,7 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     guards = GuardsCallback(reporter)
     probe = ProbeCallback(recipe, tokenizer, reporter, stopwatch)
     checkpoints = CheckpointCallback(recipe, reporter, stopwatch)
+    evaluation = EvaluationCallback(recipe, reporter, stopwatch, checkpoints)
     control = ControlCallback(reporter, sample=samples.ask, save=checkpoints.ask)
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop())
 
@@ -79,18 +82,21 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
                                              reporter, control.check_before_training))
     samples.rows = rows.held_out if rows.held_out is not None else rows.train
     control.check_before_training()
-    reporter.phase(f"loading {source.name}")
+    reporter.phase(f"loading {source.label}")
     set_seed(recipe.training.seed)  # a reward model's head begins random
     model = loading.load_model(source, dtype=dtype, device=device,
                                attn_implementation=recipe.training.attn_implementation,
                                quantization=recipe.quantization if recipe.tuning == "qlora" else None,
                                rewards=recipe.objective == "reward")
+    model = adapters.start_from(model, source, recipe)
+    beginning = adapters.Beginning(model, source)
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
         recipe, model, tokenizer, shuffled_if_kept_in_order(recipe, rows.train), rows.held_out, device, str(run.path),
-        [control, MetricsCallback(reporter, stopwatch), probe, guards, samples, checkpoints])
+        [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
+    beginning.restore(trainer)
     guards.watch(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
@@ -99,4 +105,5 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     trainer.train()
     reporter.phase("saving the model")
     checkpoints.save_final(trainer.state.global_step)
-    return STOPPED if trainer.state.global_step < trainer.state.max_steps else FINISHED
+    cut_short = trainer.state.global_step < trainer.state.max_steps and not evaluation.stopped_early
+    return STOPPED if cut_short else FINISHED

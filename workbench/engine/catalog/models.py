@@ -31,13 +31,31 @@ _WEIGHT_SUFFIXES = (".safetensors", ".bin")
 class ModelSource:
     """A model that was found. `path` is the folder with its files, or None when only its config is known.
 
-    Of a model that is only a name on the Hub ("hub"), `config` is empty until it is downloaded.
+    Of a model that is only a name on the Hub ("hub"), `config` is empty until it is downloaded. `adapter` is the
+    directory of a LoRA adapter over the model, with which training starts.
     """
 
     name: str
     kind: ModelKind
     path: Path | None
     config: dict[str, Any]
+    adapter: Path | None = None
+
+    @property
+    def reference(self) -> str:
+        """What names it in any folder."""
+        if self.adapter is not None:
+            return str(self.adapter)
+        return str(self.path) if self.kind == "folder" else self.name
+
+    @property
+    def label(self) -> str:
+        """Its name, with the adapter's."""
+        if self.adapter is None:
+            return self.name
+        # A run's result is called `model`, whoever it is of.
+        owner = self.adapter.parent if self.adapter.name == "model" else self.adapter
+        return f"{self.name} with the adapter {owner.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +72,25 @@ class ModelInfo:
 def resolve_model(reference: str, base_dir: Path | None = None) -> ModelSource:
     """Find a model: built-in name, existing folder (relative to `base_dir`), local Hugging Face cache, catalogue.
 
-    An owner/name id that is none of these is taken for a model on the Hub, without asking it.
-    Raises InputError when nothing matches, or when a folder's config.json cannot be read.
+    A folder may hold an adapter: training starts from its base with it. So do `last`, RUN:step, and a run's id or a
+    part of it that nothing else is called. An owner/name id that is none of these is taken for a model on the Hub,
+    without asking it. Raises InputError when nothing matches, or when a folder cannot be read.
     """
+    # Here: what was trained is found through runs, whose recipes name models.
+    from workbench.engine.catalog.trained import part_of_a_run, trained_model
+
     reference = reference.strip()
+    found = trained_model(reference, base_dir) if reference != BUILTIN_MODEL else None
+    found = found or find_model(reference, base_dir)
+    if found is None:
+        found = part_of_a_run(reference)
+    if found is None:
+        raise InputError(f"No model called {reference!r} was found.", hint=nearest_models(reference))
+    return found
+
+
+def find_model(reference: str, base_dir: Path | None = None) -> ModelSource | None:
+    """The model of that name, runs and adapters left out; None when there is none. Raises InputError."""
     if reference == BUILTIN_MODEL:
         return _builtin()
     if (folder := _existing_folder(reference, base_dir)) is not None:
@@ -69,7 +102,7 @@ def resolve_model(reference: str, base_dir: Path | None = None) -> ModelSource:
             return ModelSource(reference, "catalogue", None, dict(entry["config"]))
         if "/" in reference:
             return ModelSource(reference, "hub", None, {})
-    raise InputError(f"No model called {reference!r} was found.", hint=nearest_models(reference))
+    return None
 
 
 def list_models() -> list[ModelInfo]:

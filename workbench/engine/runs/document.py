@@ -5,6 +5,8 @@ from typing import Any
 
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.recipe_file import load_recipe
+from workbench.engine.runs.chain import stage_of
+from workbench.engine.runs.journal import encode_number
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks
 from workbench.engine.runs.state import metric_points
 from workbench.engine.runs.store import RunFollower
@@ -17,7 +19,7 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
         recipe: dict[str, Any] | None = load_recipe(run.recipe).model_dump(mode="json")
     except WorkbenchError:
         recipe = None
-    losses = state.metrics.get("train/loss")
+    losses, place = state.metrics.get("train/loss"), stage_of(run)
     return {
         "id": run.id, "name": run.name, "directory": str(run.path), "state": follower.name, "phase": state.phase,
         "cause": state.cause, "explanation": state.explanation, "suggestion": state.suggestion,
@@ -25,11 +27,13 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
         "losses": metric_points(losses) if losses else [],
         "metrics": {name: metric_points(series) for name, series in sorted(state.metrics.items())},
         "samples": [{"step": s.step, "prompt": s.prompt, "text": s.text} for s in follower.samples],
-        "checkpoints": [{"step": c.step, "path": str(run.path / c.path), "verified": c.verified}
+        "checkpoints": [{"step": c.step, "path": str(run.path / c.path), "verified": c.verified,
+                         "best": c.best, "metric": None if c.metric is None else encode_number(c.metric)}
                         for c in state.checkpoints],
         "alerts": [{"step": a.step, "level": a.level, "message": a.message} for a in state.alerts],
         "resumed_from": state.resumed_from, "tokens_per_second": state.last("perf/tokens_per_second"),
         "memory": asdict(memory_peaks(state, estimated_peak(run))),
         "trainable_parameters": state.trainable_parameters, "parameters": state.parameters, "device": state.device,
+        "pipeline": place.to_json() if place else None,
         "recipe": recipe, "started": state.started, "ended": state.ended, "damaged_lines": follower.corrupt,
     }

@@ -4,7 +4,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from workbench.engine.figures import count, duration, gib, number
+from workbench.engine.runs.chain import neighbours, stage_of
+from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
+from workbench.engine.runs.state import CheckpointInfo
 from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
 
@@ -13,7 +16,7 @@ POLL_SECONDS = 0.25
 
 def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
     """Lines as they come, until the run has ended. Raises FileNotFoundError when the run is deleted."""
-    printed_step, printed_samples, printed_alerts, phase, probed = -1, 0, 0, "", False
+    printed_step, printed_samples, printed_alerts, phase, probed, evaluations = -1, 0, 0, "", False, 0
     while True:
         follower.refresh()
         state = follower.state
@@ -31,6 +34,10 @@ def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sl
             if step > printed_step:
                 yield step_line(follower, index)
                 printed_step = step
+        held_out = state.metrics.get("eval/loss")
+        for index in range(evaluations, len(held_out) if held_out else 0):
+            yield evaluation_line(follower, index)
+        evaluations = len(held_out) if held_out else 0
         for sample in follower.samples[printed_samples:]:
             yield f"  step {sample.step} · {one_line(sample.prompt, 60)} → {one_line(sample.text, 160)}"
         printed_samples = len(follower.samples)
@@ -60,6 +67,32 @@ def step_line(follower: RunFollower, index: int) -> str:
     return "  ".join(parts)
 
 
+def pipeline_line(run: RunDirectory) -> str:
+    """A run's place in its pipeline, with the stages beside it; empty for a run that stands alone."""
+    place = stage_of(run)
+    if place is None:
+        return ""
+    before, after = neighbours(run)
+    parts = [f"{place.name}: {place.words}"]
+    parts += [f"after {before.id}"] if before is not None else []
+    parts += [f"before {after.id}"] if after is not None else []
+    return ", ".join(parts)
+
+
+def evaluation_line(follower: RunFollower, index: int) -> str:
+    """The line of one evaluation, by its index in the series of its loss."""
+    metrics = follower.state.metrics
+    loss, perplexity = metrics["eval/loss"], metrics.get("eval/perplexity")
+    words = f"  perplexity {number(perplexity.values[index])}" if perplexity and index < len(perplexity) else ""
+    return f"  step {loss.steps[index]} · held-out loss {number(loss.values[index])}{words}"
+
+
+def checkpoint_words(checkpoint: CheckpointInfo) -> str:
+    """A checkpoint in a list: its step, and by what value it is the best."""
+    best = f" (best: {number(checkpoint.metric)})" if checkpoint.best else ""
+    return f"step {checkpoint.step}{best}"
+
+
 def ending_lines(follower: RunFollower) -> Iterator[str]:
     """How the run ended, why, and what to do."""
     state = follower.state
@@ -69,6 +102,8 @@ def ending_lines(follower: RunFollower) -> Iterator[str]:
         yield "Its supervisor died without a word; what was saved is in its directory."
     if state.explanation:
         yield sanitise(state.explanation)
+    if state.checkpoints:
+        yield f"checkpoints: {', '.join(map(checkpoint_words, state.checkpoints))}"
     if state.suggestion:
         yield f"hint: {sanitise(state.suggestion)}"
     peak = state.last("memory/peak_allocated")

@@ -1,6 +1,6 @@
 """The state of a run: a pure fold of its events, and what liveness adds to it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from workbench.engine.runs.journal import Event, decode_number, encode_number
@@ -23,11 +23,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """A checkpoint that was written, and whether its manifest was verified."""
+    """A checkpoint that was written, and whether its manifest was verified. `metric` is the value that made it the best
+    so far, None for one that was not chosen."""
 
     step: int
     path: str
     verified: bool
+    best: bool = False
+    metric: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +115,10 @@ class RunState:
         self.phase = str(event.get("reason", ""))
 
     def _on_started(self, event: Event) -> None:
+        # Waiting for another run is no part of how long this one took.
+        waited = self.journal_state == "waiting"
+        self.started = decode_number(event["time"]) if waited else self.started or decode_number(event["time"])
         self.journal_state = "running"
-        self.started = self.started or decode_number(event["time"])
         self.cause = self.explanation = self.suggestion = self.ended = None
 
     def _on_phase(self, event: Event) -> None:
@@ -158,9 +163,11 @@ class RunState:
         self.phase = ""
 
     def _on_checkpoint(self, event: Event) -> None:
-        kept = CheckpointInfo(int(event["step"]), str(event["path"]), bool(event["verified"]))
+        kept = CheckpointInfo(int(event["step"]), str(event["path"]), bool(event["verified"]),
+                              bool(event.get("best", False)), decode_number(event.get("metric")))
         removed = set(event.get("removed", ()))
-        self.checkpoints = [c for c in self.checkpoints if c.path not in removed and c.path != kept.path] + [kept]
+        others = [c for c in self.checkpoints if c.path not in removed and c.path != kept.path]
+        self.checkpoints = [replace(c, best=False) if kept.best else c for c in others] + [kept]
 
     def _on_command(self, event: Event) -> None:
         self.acknowledged[str(event["id"])] = str(event["result"])

@@ -18,7 +18,7 @@ class NonFiniteLossError(RuntimeError):
 
 
 class MetricsCallback(TrainerCallback):
-    """Turns the trainer's logs into `step` and `eval` events."""
+    """Turns the trainer's logs of its steps into `step` events."""
 
     def __init__(self, reporter: Reporter, stopwatch: Stopwatch) -> None:
         self._reporter = reporter
@@ -40,13 +40,7 @@ class MetricsCallback(TrainerCallback):
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                logs: dict[str, float] | None = None, **kwargs: Any) -> None:
         """Write what was logged. Raises NonFiniteLossError after writing it."""
-        if not logs:
-            return
-        evaluation = {f"eval/{key[5:]}": float(value) for key, value in logs.items() if key.startswith("eval_")}
-        if evaluation:
-            self._stopwatch.exclude(evaluation.get("eval/runtime", 0.0))
-            self._reporter.eval(state.global_step, evaluation)
-        elif "loss" in logs:
+        if logs and "loss" in logs:
             metrics = {f"train/{key}": float(value) for key, value in logs.items()
                        if key not in ("epoch", "num_tokens") and isinstance(value, int | float)}
             metrics |= self._throughput(logs.get("num_tokens")) | _memory()

@@ -17,7 +17,8 @@ def tokenized_pairs(rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: 
     Rows whose prompt alone fills `max_length` are left out, as by trl's trainers: nothing of an answer would be left.
     """
     kept = {name: kind for name, kind in (rows.features or {}).items() if name not in _COLUMNS}
-    tokenized = rows.map(lambda row: _pair(row, tokenizer), remove_columns=_COLUMNS, features=Features({**kept, **_IDS}))
+    tokenized = rows.map(lambda row: _pair(row, tokenizer), remove_columns=_COLUMNS,
+                         features=Features({**kept, **_IDS}))
     return tokenized.filter(lambda row: len(row["prompt_ids"]) < max_length)
 
 
