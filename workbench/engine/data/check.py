@@ -112,7 +112,7 @@ def _scan_part(scan: Scan, part: DatasetPart, recipe: Recipe, base_dir: Path | N
     def note(form: Format) -> None:
         scan.forms.setdefault((part.path, form.name), form)
 
-    rows = _first_rows(read(part, recipe.objective, base_dir, meter, note), recipe.dataset.max_rows)
+    rows = first_rows(read(part, recipe.objective, base_dir, meter, note), recipe.dataset.max_rows)
     for number, found in enumerate(rows, 1):
         scan.add(found)
         if share is not None and share <= meter.done < size:
@@ -130,7 +130,7 @@ def _bytes_of(part: DatasetPart, base_dir: Path | None, setting: str) -> int | N
         return None if source.path is None else sum(path.stat().st_size for path, _ in files_of(source, part.split))
 
 
-def _first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
+def first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
     """Everything from the first `most` rows; a row may make several examples."""
     count, last = 0, None
     for found in rows:
