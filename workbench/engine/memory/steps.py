@@ -18,8 +18,9 @@ class Step:
 
     `number` is the size of the output's numbers. `keeps` are values whose storage stays for the backward, `copies` the
     bytes of further tensors that do. `forward` is needed beside the output while it runs; `backward` beside its
-    output's gradient while it is walked back, the gradients of its inputs included. `gradients` gives each input's
-    gradient in bytes, or None where it is the output's own.
+    output's gradient while it is walked back, the gradients of its inputs included; `uncopied` so too, when its copies
+    are gone, and `late` when its output's gradient is gone as well. `gradients` gives each input's gradient in bytes,
+    or None where it is the output's own.
     """
 
     number: float
@@ -28,6 +29,8 @@ class Step:
     forward: float = 0
     backward: float = 0
     gradients: tuple[tuple[int, float | None], ...] = field(default=())
+    uncopied: float = 0
+    late: float = 0
 
 
 class Steps:
@@ -65,6 +68,10 @@ class Steps:
         cast = 0.0 if work == given else work * w_in
         gradient = given * w_in
         step = Step(number, forward=cast, backward=gradient + cast, gradients=((x, gradient),))
+        if number != work and not setting.full:
+            # bitsandbytes' layers cast what comes and what they answer: so are the gradients, one after the other.
+            step.backward = work * w_out
+            step.late = work * w_in + max(work * w_out, gradient)
         if setting.full:
             step.keeps, step.copies = (() if cast else (x,)), cast
         elif layer.name in setting.adapted:
@@ -85,10 +92,14 @@ class Steps:
         step.copies += product * case.lora_r
         # Forward: the cast input lives until the function ends; beside the sum stand the result and the scaled product.
         step.forward = cast + (step.number + product) * w_out
-        # Backward: the scaled gradient; then A's, in the product's type, in the adapter's and in the input's own.
-        inward = product * w_in
-        scaled = product * (w_out + case.lora_r)
-        step.backward = max(scaled, inward + cast, cast + given * w_in, step.backward + given * w_in)
+        # Backward, before that of the layer itself: the gradient in the product's type, and scaled; then A's, in the
+        # product's type, in the adapter's and in the input's own. By then A's input is gone.
+        inward, gradient, casts = product * w_in, given * w_in, step.number != product
+        scaled = product * ((1 + casts) * w_out + case.lora_r)
+        turned = gradient if given != product else 0.0
+        step.uncopied = max(inward + (cast or turned), cast + gradient, step.backward + gradient)
+        step.late = step.late + gradient if step.late else 0.0
+        step.backward = max(scaled, inward)
 
     def _norm(self, op: Operation, x: int) -> Step:
         given, w, p = self.numbers[x], self.width(x), self.setting.precision
@@ -101,8 +112,10 @@ class Steps:
                 if given == 4 or not p.autocast:
                     return Step(given, (x,), 8, 0, gradient, gradients)
                 return Step(4, (), fp32 + 8, 0, fp32 + gradient, gradients)
-            case "layer_1p":
-                return Step(given, (x,), 8, 0, gradient, gradients)
+            case "layer_1p":  # its own cast to autocast's type (modeling_nemotron.py, _cast_if_autocast_enabled)
+                number = p.compute if p.autocast else given
+                cast = number * w if number != given else 0.0
+                return Step(number, () if cast else (x,), cast + 8, 0, gradient + cast, gradients)
             case "layer_bare":
                 return Step(given, own, copy + 8, copy, fp32 + max(copy, gradient), gradients)
             case "layer_fp32":  # its centred input twice: for the square and for the product
@@ -196,12 +209,16 @@ class Steps:
         given = sum(size for _, size in gradients)
         kept = tuple(v for v in values if self.numbers[v] == work)
         # Keys and values repeated for every query head, where the kernel wants them so: copies, and no longer views.
-        times = self.width(query) / self.width(key)
-        repeated = work * times * (self.width(key) + self.width(value)) if times > 1 else 0
-        if repeated and (self.setting.masked or materialises_scores(op, case.attn_implementation)):
+        # One head shared by all stays a view to fused kernels (integrations/sdpa_attention.py, repeat_kv: a reshape
+        # that copies nothing), unless autocast casts it there; the product of written-out scores copies it
+        # (torch.matmul folds batch and heads).
+        times, scored = self.width(query) / self.width(key), materialises_scores(op, case.attn_implementation)
+        copied = times > 1 and (scored or times < op.heads or self.numbers[key] != work)
+        repeated = work * times * (self.width(key) + self.width(value)) if copied else 0
+        if repeated and (self.setting.masked or scored):
             casts -= sum(work * self.width(v) for v in (key, value) if self.numbers[v] != work)
             kept = tuple(v for v in kept if v == query)
-        if materialises_scores(op, case.attn_implementation):
+        if scored:
             scores = op.heads * self.setting.keys
             kept_scores, back = self._scores(op, work)
             copies = casts + repeated + kept_scores * scores

@@ -62,7 +62,11 @@ class Tape:
         gradients = _Gradients()
         gradients.give(self.operations[-1].outputs[0], self.sizes[output])
         for done, (op, step) in enumerate(zip(reversed(self.operations), reversed(self.steps), strict=True)):
-            self.levels.append((self.live + gradients.bytes + step.backward, done))
+            alive = self.live + gradients.bytes
+            self.levels.append((alive + step.backward, done))
+            if op.kind == "linear":
+                self.levels.append((alive - step.copies + step.uncopied, done))
+                self.levels.append((alive - step.copies - gradients.own(op) + step.late, done))
             gradients.walk(op, step)
             self.levels.append((self.live + gradients.bytes, done + 1))
             self.live -= step.copies
@@ -98,6 +102,11 @@ class _Gradients:
         for value in op.outputs:
             if value in self.of:
                 self._drop(value)
+
+    def own(self, op: Operation) -> float:
+        """Bytes of the output's gradient, if nobody else reads it."""
+        keys = {self.of[v] for v in op.outputs if v in self.of}
+        return sum(self.sizes[key] for key in keys if self.users[key] == 1)
 
     def give(self, value: int, size: float) -> None:
         """A gradient of its own."""
