@@ -14,7 +14,7 @@ from workbench.engine.memory.setting import Setting
 from workbench.engine.memory.steps import Steps
 from workbench.engine.memory.tape import Tape
 
-__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "norm_saved", "stream_bytes"]
+__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "head_number", "norm_saved", "stream_bytes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,16 @@ def _pending(setting: Setting, block: Block) -> list[int]:
 
 def final_norm(setting: Setting) -> tuple[float, float]:
     """Bytes per token of the final norm: what it keeps and its output; and all that its backward has alive."""
-    tape = _final_norm(setting)
-    return tape.saved + setting.precision.stream * setting.architecture.hidden_size, tape.peak
+    tape = _run(setting, _final_norm(setting), counts_input=True)
+    return tape.saved + head_number(setting) * setting.architecture.hidden_size, tape.peak
+
+
+@lru_cache(maxsize=256)
+def head_number(setting: Setting) -> float:
+    """Bytes per number of what the head is given: LayerNorm answers autocast in fp32, Nemotron's own in 16 bits."""
+    block = _final_norm(setting)
+    steps = Steps(setting, block)
+    return [steps.of(operation).number for operation in block.operations][-1]
 
 
 @lru_cache(maxsize=256)
@@ -95,22 +103,22 @@ def stream_bytes(setting: Setting) -> int:
 
 def norm_saved(setting: Setting, size: int) -> float:
     """Bytes per token that one norm over `size` numbers keeps, its output not included."""
-    return _norm(setting, size, setting.architecture.traits.norm).saved
+    return _run(setting, _norm(size, setting.architecture.traits.norm), counts_input=False).saved
 
 
-def _final_norm(setting: Setting) -> Tape:
+def _final_norm(setting: Setting) -> Block:
+    """To be run with its input counted: nobody else keeps the last block's output."""
     traits = setting.architecture.traits
-    # Nobody else keeps the last block's output: where the norm does, it is counted here.
-    return _norm(setting, setting.architecture.hidden_size, traits.final_norm or traits.norm, counts_input=True)
+    return _norm(setting.architecture.hidden_size, traits.final_norm or traits.norm)
 
 
-def _norm(setting: Setting, size: int, kind: str, counts_input: bool = False) -> Tape:
+def _norm(size: int, kind: str) -> Block:
     builder = BlockBuilder(size)
     if kind != "none":
         builder.norm(0, kind)
     else:
         builder.op("copy", (0,), size)
-    return _run(setting, builder.build(), counts_input)
+    return builder.build()
 
 
 def _run(setting: Setting, block: Block, counts_input: bool | None = None) -> Tape:
