@@ -14,7 +14,8 @@ from workbench.engine.memory.setting import Setting
 from workbench.engine.memory.steps import Steps
 from workbench.engine.memory.tape import Tape
 
-__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "head_number", "norm_saved", "stream_bytes"]
+__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "head_number", "norm_saved",
+           "stream_bytes"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ matrix products in 16 bits; LayerNorm, pow and softmax in fp32.
 
 from dataclasses import dataclass, field
 
+from workbench.engine.catalog.layers import LinearLayer
 from workbench.engine.catalog.operations import Block, Operation
 from workbench.engine.memory.kernels import replaced
 from workbench.engine.memory.setting import Setting
@@ -62,7 +63,7 @@ class Steps:
         layer, p, setting = op.layer, self.setting.precision, self.setting
         assert layer is not None
         given, w_in, w_out = self.numbers[x], layer.in_features, layer.out_features
-        quantised = p.quantization != "none" and layer.quantised
+        quantised = setting.quantises(layer)
         work = p.compute if quantised or p.autocast else given
         number = given if quantised else work
         cast = 0.0 if work == given else work * w_in
@@ -75,27 +76,28 @@ class Steps:
         if setting.full:
             step.keeps, step.copies = (() if cast else (x,)), cast
         elif layer.name in setting.adapted:
-            self._adapter(step, x, given, work, w_in, w_out)
+            self._adapter(step, layer, x, given)
         return step
 
-    def _adapter(self, step: Step, x: int, given: float, work: float, w_in: int, w_out: int) -> None:
+    def _adapter(self, step: Step, layer: LinearLayer, x: int, given: float) -> None:
         """LoRA's pair beside a layer (peft/tuners/lora/layer.py): `result + B(A(dropout(cast(x)))) * scaling`."""
-        p, case = self.setting.precision, self.setting.case
+        p, case, w_in, w_out = self.setting.precision, self.setting.case, layer.in_features, layer.out_features
         product = p.compute if p.autocast else p.trained
-        copies = self.setting.copies_inputs
+        copies = self.setting.copies_input(layer)
         if not copies:
             step.keeps, step.copies = ((x,), 0.0) if product == given else ((), product * w_in)
         else:
             mask = w_in if case.lora_dropout else 0
             step.copies = mask + product * w_in
-        cast = p.trained * w_in if copies and p.quantization == "none" and p.trained != given else 0.0
+        casts = copies and not self.setting.quantises(layer) and p.trained != given
+        cast = p.trained * w_in if casts else 0.0
         step.copies += product * case.lora_r
         # Forward: the cast input lives until the function ends; beside the sum stand the result and the scaled product.
         step.forward = cast + (step.number + product) * w_out
         # Backward, before that of the layer itself: the gradient in the product's type, and scaled; then A's, in the
         # product's type, in the adapter's and in the input's own. By then A's input is gone.
-        inward, gradient, casts = product * w_in, given * w_in, step.number != product
-        scaled = product * ((1 + casts) * w_out + case.lora_r)
+        inward, gradient = product * w_in, given * w_in
+        scaled = product * ((2 if step.number != product else 1) * w_out + case.lora_r)
         turned = gradient if given != product else 0.0
         step.uncopied = max(inward + (cast or turned), cast + gradient, step.backward + gradient)
         step.late = step.late + gradient if step.late else 0.0
@@ -161,7 +163,9 @@ class Steps:
                 return Step(powers, () if cast else (x,), copies, powers * w, 2 * powers * w, ((x, size),))
             case "xielu":  # softplus and expm1 run in fp32 under autocast; a difference is kept where its factor trains
                 copies = (1 + powers * (3 if self.setting.full else 2)) * w
-                return Step(powers, (x,), copies, 2 * powers * w, 3 * powers * w, ((x, size),))
+                # Forward: beside the result, both terms of its other side and their sum. Back, the mask gone: the other
+                # side's gradient, expm1's, its result plus one and their product.
+                return Step(powers, (x,), copies, 3 * powers * w, (4 * powers - 1) * w, ((x, size),))
             case "sigmoid":
                 return Step(given, op.outputs, 0, 0, size, ((x, size),))
             case "quick_gelu":
