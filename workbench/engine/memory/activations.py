@@ -11,7 +11,7 @@ from workbench.engine.catalog.operations import Block
 from workbench.engine.catalog.reader import REHEARSAL_HINT
 from workbench.engine.errors import InputError
 from workbench.engine.memory.setting import Setting
-from workbench.engine.memory.steps import Steps
+from workbench.engine.memory.steps import Step, Steps
 from workbench.engine.memory.tape import Tape
 
 __all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "head_number", "norm_saved",
@@ -125,5 +125,33 @@ def _norm(size: int, kind: str) -> Block:
 def _run(setting: Setting, block: Block, counts_input: bool | None = None) -> Tape:
     steps = Steps(setting, block)
     found = [steps.of(operation) for operation in block.operations]
-    counts = not setting.case.gradient_checkpointing if counts_input is None else counts_input
-    return Tape(block.values, block.operations, found, steps.numbers, counts)
+    if counts_input is not None:
+        return Tape(block.values, block.operations, found, steps.numbers, counts_input)
+    if not setting.case.gradient_checkpointing:
+        return Tape(block.values, block.operations, found, steps.numbers, counts_input=True)
+    waiting, left_out = _recompute(setting, block, found)
+    return Tape(block.values, block.operations, found, steps.numbers, False, waiting, left_out)
+
+
+def _recompute(setting: Setting, block: Block, found: list[Step]) -> tuple[float, int]:
+    """Bytes per token of the gradients that are there while a checkpointed block runs again, its output's at least, and
+    how many of its last operations are left out then.
+
+    Non-reentrant checkpointing (torch/utils/checkpoint.py) recomputes when the backward first asks for what was kept,
+    and stops when it has it all. Sums keep nothing; nor does PEFT's scale, a plain number (tuners/lora/layer.py).
+    """
+    waiting, left_out = found[-1].number * block.values[block.operations[-1].outputs[0]].width, 0
+    if setting.case.on_transformers_4:
+        return waiting, 0
+    for operation, step in zip(reversed(block.operations), reversed(found), strict=True):
+        layer = operation.layer
+        if layer and layer.name in setting.adapted:
+            product = setting.precision.compute if setting.precision.autocast else setting.precision.trained
+            step.forward -= (step.number + product) * layer.out_features
+            return waiting + product * layer.out_features, left_out
+        if operation.kind in ("scatter", "scale"):
+            waiting += sum(size or 0 for _, size in step.gradients)
+        elif operation.kind not in ("add", "release"):
+            break
+        left_out += 1
+    return waiting, left_out

@@ -96,7 +96,7 @@ class Estimator:
         self.cast = terms.cast_weights(architecture, case, precision)
         self.dequantised = terms.dequantised(architecture, precision)
         self._lines: dict[bool, ModelLines] = {}
-        self._activations: dict[tuple[bool, int], Activations] = {}
+        self._activations: dict[tuple[bool, int, int], Activations] = {}
         self._adapted = frozenset[str]()
         if not full:
             self._adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
@@ -196,9 +196,10 @@ class Estimator:
             self._lines[masks] = model_lines(self._setting(1 + masks))
         lines = self._lines[masks]
         keys = 1 if not lines.depends_on_keys else batch * length if self.case.packing else length
-        if (masks, keys) not in self._activations:
-            self._activations[masks, keys] = lines.at(keys)
-        return self._activations[masks, keys]
+        seen = masks, keys, batch * self.sequences * length
+        if seen not in self._activations:
+            self._activations[seen] = lines.at(*seen[1:])
+        return self._activations[seen]
 
     def _setting(self, batch: int) -> Setting:
         """What the lines depend on; the rest of the case is made the same for all."""

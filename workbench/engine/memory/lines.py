@@ -96,8 +96,8 @@ class ModelLines:
         inner = max(linear.in_features for linear in block.linears)
         return _BlockLines(block.count, saved, backward, short.fixed, forward, inner)
 
-    def at(self, keys: int) -> Activations:
-        """Bytes per token for a number of keys of at least 1."""
+    def at(self, keys: int, tokens: int) -> Activations:
+        """Bytes per token for a number of keys of at least 1; `tokens` says what fixed bytes weigh beside them."""
         setting, blocks = self.setting, self.blocks
         architecture, precision = setting.architecture, setting.precision
         stream = precision.stream * architecture.hidden_size
@@ -119,10 +119,13 @@ class ModelLines:
         leaf = first if setting.adapted and architecture.traits.scaled_embedding else 0
         kept = float((architecture.num_hidden_layers - 1) * stream + first + leaf) + self.held
         more = recompute_change(setting)
-        in_last = max(size + peak for size, peak in zip(saved, last, strict=True)) + more
+        # Of one block at a time: the largest with what is fixed in it.
+        whole, pending, fixed = max(((size + peak, waits, block.fixed) for block, size, (peak, waits)
+                                     in zip(blocks, saved, peaks, strict=True)), key=lambda b: b[0] + b[2] / tokens)
+        in_last = max(size + peak + (block.fixed - fixed) / tokens
+                      for block, size, peak in zip(blocks, saved, last, strict=True)) + more
         return Activations(kept, self.head, self.in_norm, whole + more, first + leaf + whole + more, in_last, 0,
-                           max(block.fixed for block in blocks), max(block.forward.at(keys) for block in blocks),
-                           pending)
+                           fixed, max(block.forward.at(keys) for block in blocks), pending)
 
 
 @lru_cache(maxsize=256)

@@ -252,17 +252,18 @@ class Steps:
 
     def _router(self, op: Operation, x: int) -> Step:
         given, w, p = self.numbers[x], self.width(x), self.setting.precision
-        work = p.compute if p.autocast else 4.0 if op.variant == "fp32" else given
+        fp32, uncast = op.variant.startswith("fp32"), op.variant == "fp32, uncast" or not p.autocast
+        work = p.compute if not uncast else 4.0 if fp32 else given
         trained = self.setting.full or self.setting.adapts_experts
-        copies = work * w if trained and (work != given or op.variant == "fp32") else 0.0
-        casts = 4.0 * w if op.variant == "fp32" else 0.0
+        copies = work * w if trained and (work != given or fp32) else 0.0
+        casts = 4.0 * w if fp32 else 0.0
         keeps = (x,) if trained and not copies else ()
-        return Step(work, keeps, copies, casts, casts + given * w, ((x, given * w),))
+        return Step(work, keeps, copies, casts if copies != casts else 0, casts + given * w, ((x, given * w),))
 
     def _choose(self, op: Operation, logits: int) -> Step:
         # The fp32 softmax over all experts, and the chosen ones' numbers (8 bytes each).
         size = 4.0 * op.heads
-        number = 4.0 if op.variant == "fp32" else self.numbers[logits]
+        number = {"fp32": 4.0, "cast": self.setting.precision.stream}.get(op.variant, self.numbers[logits])
         return Step(number, (), size + 8 * self.width(op.outputs[0]), size, 3 * size,
                     ((logits, self.numbers[logits] * op.heads),))  # fmt: skip
 

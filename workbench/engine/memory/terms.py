@@ -127,8 +127,9 @@ def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precisio
     cast = min(vocab, FUSED_COLUMNS) * hidden * precision.compute if precision.weight != precision.compute else 0
     head = (4 + precision.weight % 4) * vocab * hidden if head_trains else 0
     chunk = min(tokens, FUSED_TOKENS) * hidden * precision.compute if number != precision.compute else 0
-    gradient = tokens * hidden * (4 + (number if number != 4 else 0))
-    return LossBytes(tokens * hidden * number + tile + chunk + cast, gradient + tile + chunk + cast + head)
+    held = tile + chunk + cast
+    back = 4 + (number if number != 4 else 0)
+    return LossBytes(tokens * hidden * number + held, tokens * hidden * back + held + head)
 
 
 @dataclass(frozen=True, slots=True)
