@@ -107,7 +107,7 @@ def test_the_fp32_backward_of_the_final_norm_can_be_the_peak() -> None:
     ("nemotron", "qlora", False, 55_757, None), ("falcon", "qlora", False, 50_573, None),
     # Adapters' backward in fp32, one behind the other; xIELU's; experts run again to where all that is kept is there.
     ("opt", "qlora", True, None, 91_118), ("apertus", "qlora", True, None, 162_384),
-    ("ernie4_5_moe", "qlora", True, None, 95_059),
+    ("ernie4_5_moe", "qlora", True, None, 95_059), ("gpt_oss", "qlora", True, None, 242_208),
 ])
 def test_a_block_takes_what_the_rehearsed_one_was_seen_to(family: str, tuning: str, checkpointing: bool,
                                                           saved: int | None, peak: int | None) -> None:
@@ -123,6 +123,19 @@ def test_a_block_takes_what_the_rehearsed_one_was_seen_to(family: str, tuning: s
 def test_layer_norm_gives_the_head_fp32_under_autocast(family: str, number: int) -> None:
     model = architecture_from_config(middle_config(family))
     assert head_number(Estimator(model, MemoryCase(tuning="full"))._setting(1)) == number
+
+
+@pytest.mark.parametrize(("family", "tuning", "held"), [
+    # Seen before the first rehearsed block: the norm's fp32 input, its output (LayerNorm's is fp32), and with adapters
+    # the embedding's own.
+    ("bloom", "full", 4 + 4), ("bloom", "lora", 4 + 4 + 2), ("nanochat", "full", 4 + 2), ("nanochat", "lora", 4 + 2 + 2),
+])
+def test_what_a_norm_behind_the_embedding_keeps_is_held_while_blocks_are_recomputed(family: str, tuning: Any,
+                                                                                    held: int) -> None:
+    model = architecture_from_config(middle_config(family))
+    estimator = Estimator(model, MemoryCase(tuning=tuning))
+    others = estimator.precision.stream * (model.num_hidden_layers - 1)
+    assert estimator._activations_of(4, 1024).kept / model.hidden_size == pytest.approx(others + held, abs=0.01)
 
 
 @pytest.mark.parametrize("changes", [

@@ -101,12 +101,15 @@ def _mixture(b: BlockBuilder, family: Family, shape: BlockShape, x: int, experts
     weights = b.op("choose", (logits,), copies, heads=experts.num_experts,
                    variant="fp32" if mixture.weights_fp32 else "cast" if mixture.router_uncast else "")  # fmt: skip
     chosen = b.op("gather", (x,), copies * shape.hidden)
+    bias = b.op("bias", (chosen,), copies * 2 * inner) if mixture.bias else chosen
     product = b.op("experts", (chosen,), copies * 2 * inner)
     gate, up = b.split(product, copies * inner, copies * inner, slices=mixture.clamped)
     gated = _clamped(b, gate, up) if mixture.clamped else b.multiply(b.activation(gate, shape.activation), up)
+    b.release(bias)
     returned = b.op("experts", (gated,), copies * shape.hidden)
     weighed = b.op("weigh", (returned, weights), copies * shape.hidden)
     y = b.op("scatter", (weighed,), shape.hidden)
+    b.release(chosen)
     if not shape.shared:
         return y
     z = _shared(b, family, shape, x) if z is None else z
@@ -127,7 +130,9 @@ def _clamped(b: BlockBuilder, gate: int, up: int) -> int:
     """GPT-OSS's gate, `(clamp(up) + 1) * (clamp(gate) * sigmoid(alpha * clamp(gate)))`, each step a tensor."""
     gate, up = b.activation(gate, "clamp"), b.activation(up, "clamp")
     glu = b.multiply(gate, b.activation(b.scale(gate), "sigmoid"))
-    return b.multiply(b.scale(up), glu)
+    gated = b.multiply(b.scale(up), glu)
+    b.release(up)
+    return gated
 
 
 def read_experts(read: ConfigReader, family: Family, hidden: int) -> tuple[Experts, int]:

@@ -114,7 +114,7 @@ class Family:
     positions: str = ""
     """The config's field with the number of learned positions."""
     position_offset: int = 0
-    embedding_norm: bool = False
+    embedding_norm: str = ""  # the kind of a norm behind the embedding
     embedding_width: str = ""
     """The config's field of an embedding narrower than the stream (OPT-350M)."""
     quantised: bool = True
@@ -218,7 +218,7 @@ _ROWS = (
     Family("persimmon", "PersimmonForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", qk_norm="head",
            qk_norm_flag="qk_layernorm", rotary="partial", dropout="hidden_dropout"),
     Family("bloom", "BloomForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", rotary="none", written_out=True,
-           scores="held", returns_scores=True, slices=True, intermediate="", activation="", embedding_norm=True,
+           scores="held", returns_scores=True, slices=True, intermediate="", activation="", embedding_norm="layer",
            dropout="hidden_dropout", scaled_embedding=True, fixed={"activation": "bloom_gelu"}),
     Family("mpt", "MptForCausalLM", norm="layer_no_bias", qkv=("Wqkv",), out="out_proj", mlp=("up_proj", "down_proj"),
            gated=False, kv_heads="", head_dim="", rotary="none", written_out=True, returns_scores=True, intermediate="",
@@ -279,7 +279,7 @@ _ROWS = (
            layer_parameters=2),
     Family("jais2", "Jais2ForCausalLM", norm="layer", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False),
     Family("nanochat", "NanoChatForCausalLM", norm="rms_bare", **_BIAS, mlp=("fc1", "fc2"), gated=False,
-           qk_norm="head"),
+           qk_norm="head", embedding_norm="rms_bare", scaled_embedding=True),
     Family("bitnet", "BitNetForCausalLM", **_BIAS, inner_norms=True),
     Family("helium", "HeliumForCausalLM", norm="rms_fp32_cast", qkv_bias="attention_bias", mlp_bias="mlp_bias",
            rotary="pairs"),

@@ -3,7 +3,7 @@
 Read off the block's own operations (catalog/operations.py): steps.py says what each keeps and needs, tape.py runs them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from workbench.engine.catalog.builder import BlockBuilder
@@ -14,7 +14,7 @@ from workbench.engine.memory.setting import Setting
 from workbench.engine.memory.steps import Step, Steps
 from workbench.engine.memory.tape import Tape
 
-__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "head_number", "norm_saved",
+__all__ = ["BlockActivations", "Setting", "block_activations", "embedded", "final_norm", "head_number", "norm_saved",
            "stream_bytes"]  # fmt: skip
 
 
@@ -84,6 +84,19 @@ def head_number(setting: Setting) -> float:
     return [steps.of(operation).number for operation in block.operations][-1]
 
 
+def embedded(setting: Setting) -> tuple[float, float]:
+    """Bytes per token that a norm behind the embedding keeps, and bytes per number of what the first block is given."""
+    precision, traits = setting.precision, setting.architecture.traits
+    given = precision.weight if precision.autocast else precision.stream
+    if not traits.embedding_norm:
+        return 0.0, given
+    at_first = replace(setting, precision=replace(precision, stream=given))
+    block = _norm(setting.architecture.hidden_size, traits.embedding_norm)
+    steps = Steps(at_first, block)
+    number = [steps.of(operation).number for operation in block.operations][-1]
+    return _run(at_first, block, counts_input=not setting.adapted).saved, number
+
+
 @lru_cache(maxsize=256)
 def stream_bytes(setting: Setting) -> int:
     """Bytes per number between the blocks. bitsandbytes' layers answer in their input's type, so that what autocast
@@ -91,7 +104,7 @@ def stream_bytes(setting: Setting) -> int:
     precision, traits = setting.precision, setting.architecture.traits
     if not precision.autocast or (precision.quantization == "none" and not traits.embedding_norm):
         return precision.stream
-    if traits.embedding_norm and traits.layer_norm:
+    if embedded(setting)[1] == 4:
         return 4
     last = []
     for block in setting.architecture.blocks:

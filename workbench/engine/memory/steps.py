@@ -63,13 +63,11 @@ class Steps:
         layer, p, setting = op.layer, self.setting.precision, self.setting
         assert layer is not None
         given, w_in, w_out = self.numbers[x], layer.in_features, layer.out_features
-        quantised = setting.quantises(layer)
-        work = p.compute if quantised or p.autocast else given
-        number = given if quantised else work
-        cast = 0.0 if work == given else work * w_in
-        gradient = given * w_in
+        work = p.compute if setting.quantises(layer) or p.autocast else given
+        number = given if setting.quantises(layer) else work
+        cast, gradient = 0.0 if work == given else work * w_in, given * w_in
         step = Step(number, forward=cast, backward=gradient + cast, gradients=((x, gradient),))
-        if number != work and not setting.full:
+        if number != work:
             # bitsandbytes' layers cast what comes and what they answer: so are the gradients, one after the other.
             step.backward = work * w_out
             step.late = work * w_in + max(work * w_out, gradient)
@@ -130,13 +128,12 @@ class Steps:
     def _weight(self, op: Operation, x: int) -> Step:
         given, w = self.numbers[x], self.width(x)
         number = max(given, self.setting.precision.stream)
-        gradient = given * w
-        trained = self.setting.full
+        gradient, trained = given * w, self.setting.full
         return Step(number, (x,) if trained else (), 0, 0, gradient + (number * w if trained else 0), ((x, gradient),))
 
     def _cast(self, op: Operation, x: int, like: int) -> Step:
-        gradient = self.numbers[x] * self.width(x)
-        return Step(self.numbers[like], backward=gradient, gradients=((x, gradient),))
+        size = self.numbers[x] * self.width(x)
+        return Step(self.numbers[like], backward=size, gradients=((x, size),))
 
     def _rotary(self, op: Operation, x: int) -> Step:
         given, w = self.numbers[x], self.width(x)
@@ -272,6 +269,9 @@ class Steps:
         size = self.numbers[x] * self.width(x)
         copies = self.width(op.outputs[0]) // self.width(x)
         return Step(self.numbers[x], (), 24 * copies, 0, size, ((x, size),))
+
+    def _bias(self, op: Operation, x: int) -> Step:
+        return Step(self.setting.precision.weight)
 
     def _experts(self, op: Operation, x: int) -> Step:
         given, w, p = self.numbers[x], self.width(x), self.setting.precision
