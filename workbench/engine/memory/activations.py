@@ -160,7 +160,8 @@ def _recompute(setting: Setting, block: Block, found: list[Step]) -> tuple[float
         layer = operation.layer
         if layer and layer.name in setting.adapted:
             product = setting.precision.compute if setting.precision.autocast else setting.precision.trained
-            step.forward -= (step.number + product) * layer.out_features
+            if setting.precision.quantization != "int8":  # whose forward needs most before the sum
+                step.forward -= (step.number + product) * layer.out_features
             return waiting + product * layer.out_features, left_out
         if operation.kind in ("scatter", "scale"):
             waiting += sum(size or 0 for _, size in step.gradients)
