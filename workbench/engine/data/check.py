@@ -86,7 +86,7 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
         meter = Meter()
         with concerning(setting):
             most = settings.max_rows if scan is train else None
-            rows = _first_rows(read(part, recipe.objective, base_dir, meter, scan.note(part.path)), most)
+            rows = first_rows(read(part, recipe.objective, base_dir, meter, scan.note(part.path)), most)
             for done in _scan_part(scan, rows, meter, size or 0, share):
                 on_progress(before + min(done, size or 0), known)
                 if cancelled():
