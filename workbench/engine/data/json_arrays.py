@@ -2,6 +2,7 @@
 
 import codecs
 import json
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,39 +60,51 @@ def _list_of(document: dict[str, Any]) -> str | None:
 
 def _elements(scanner: "_Scanner") -> Iterator[Any]:
     opening = scanner.peek()
-    if opening == "{":
-        _enter_list(scanner)
-    elif opening != "[":
-        if opening:
-            scanner.fail("the file is not a list of rows")
-        return
-    scanner.skip()
-    if scanner.peek() == "]":
-        return
-    while True:
+    if opening == "[":
+        scanner.skip()
+        yield from _listed(scanner)
+    elif opening == "{":
+        yield from _rows_in_object(scanner)
+    elif opening:
+        scanner.refuse("the file is not a list of rows")
+
+
+def _listed(scanner: "_Scanner") -> Iterator[Any]:
+    """The values of a list whose bracket is behind, up to and past its closing one."""
+    while scanner.peek() != "]":
         yield scanner.value()
         mark = scanner.peek()
-        if mark == "]":
-            return
-        if mark != ",":
+        if mark == ",":
+            scanner.skip()
+        elif mark != "]":
             scanner.fail("a comma or a closing bracket is missing" if mark else "the list is not closed: it is cut off")
-        scanner.skip()
+    scanner.skip()
 
 
-def _enter_list(scanner: "_Scanner") -> None:
-    """Go to the first list in an object, past values of other kinds."""
+def _rows_in_object(scanner: "_Scanner") -> Iterator[Any]:
+    """The one list of objects among the values of an object."""
+    found = None
     while scanner.peek() in ("{", ","):
         scanner.skip()
         if scanner.peek() == "}":
             break
-        scanner.value()
+        key = scanner.value()
         if scanner.peek() != ":":
             scanner.fail("a colon is missing")
         scanner.skip()
-        if scanner.peek() == "[":
-            return
-        scanner.value()
-    scanner.fail("the file is not a list of rows")
+        if scanner.peek() != "[":
+            scanner.value()
+            continue
+        scanner.skip()
+        if scanner.peek() == "{":
+            if found is not None:
+                scanner.refuse(f"both `{found}` and `{key}` are lists of rows, and a file can have one")
+            found = key
+            yield from _listed(scanner)
+        else:
+            deque(_listed(scanner), maxlen=0)
+    if found is None:
+        scanner.refuse("the file is not a list of rows")
 
 
 class _Scanner:
@@ -105,9 +118,16 @@ class _Scanner:
 
     def fail(self, reason: str, at: int | None = None) -> NoReturn:
         """Raise DataError for the place where reading is, or `at`."""
-        line = self._lines + self._text.count("\n", 0, self._at if at is None else at)
-        raise DataError(f"{self._name}:{line}: not valid JSON: {reason}.",
+        raise DataError(f"{self._place(self._at if at is None else at)}: not valid JSON: {reason}.",
                         "Mend the file, or write one object a line (.jsonl): then one bad row does not end it.")
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise DataError for JSON that is valid and no dataset."""
+        raise DataError(f"{self._place(self._at)}: {reason}.",
+                        "Write a list of objects, or one object a line (.jsonl).")
+
+    def _place(self, at: int) -> str:
+        return f"{self._name}:{self._lines + self._text.count(chr(10), 0, at)}"
 
     def peek(self) -> str:
         """The next character that is not white space; empty at the end."""
