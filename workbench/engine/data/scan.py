@@ -15,7 +15,7 @@ from workbench.engine.recipe_data import FindingId
 
 MOST_REJECTED = 1000
 _MOST_PLACES = 5
-_MOST_SAMPLED = 4000
+_MOST_SAMPLED = 2000
 """Examples kept to look at: evenly spread, between half as many and so many."""
 _MOST_SAMPLED_BYTES = 8 << 20
 _MOST_SHOWN = 10_000
