@@ -86,7 +86,7 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
         meter = Meter()
         with concerning(setting):
             most = settings.max_rows if scan is train else None
-            rows = _first_rows(read(part, recipe.objective, base_dir, meter, scan.note(part.path)), most)
+            rows = first_rows(read(part, recipe.objective, base_dir, meter, scan.note(part.path)), most)
             for done in _scan_part(scan, rows, meter, size or 0, share):
                 on_progress(before + min(done, size or 0), known)
                 if cancelled():
@@ -124,7 +124,7 @@ def _bytes_of(part: DatasetPart, base_dir: Path | None, setting: str) -> int | N
         return None if source.path is None else sum(path.stat().st_size for path, _ in files_of(source, part.split))
 
 
-def _first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
+def first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
     """Everything from the first `most` rows; a row may make several examples."""
     count, last = 0, None
     for found in rows:
