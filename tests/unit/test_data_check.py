@@ -105,6 +105,20 @@ def test_a_limit_makes_estimates(tmp_path: Path) -> None:
     assert len(steps) == 1, "the sample is evenly spread"
 
 
+def test_a_row_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.jsonl", rows(2))
+    with path.open("ab") as file:
+        file.truncate(10**10)
+    report = check(str(path), limit_bytes=1 << 20)
+    assert (report.rows, report.exact) == (2, False)
+    assert report.bytes_read < 80 << 20
+    path.write_bytes(b"")
+    with path.open("ab") as file:
+        file.truncate(10**10)
+    with pytest.raises(DataError, match=r"no row ends within its first \d+ MiB"):
+        check(str(path), limit_bytes=1 << 20)
+
+
 def test_progress_and_cancelling(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", rows(60_000))
     size, news = path.stat().st_size, []
