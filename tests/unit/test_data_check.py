@@ -115,7 +115,7 @@ def test_a_row_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:
     path.write_bytes(b"")
     with path.open("ab") as file:
         file.truncate(10**10)
-    with pytest.raises(DataError, match=r"no row ends within its first \d+ MiB"):
+    with pytest.raises(DataError, match=r"no row that ends within its first \d+ MiB"):
         check(str(path), limit_bytes=1 << 20)
 
 

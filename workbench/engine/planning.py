@@ -62,6 +62,16 @@ class Plan:
     """Training time at that pace, samples and evaluations left out."""
     suggestions: tuple[Suggestion, ...] = ()
     """What would make the recipe's tuning fit on the GPU with the most free memory, where it does not yet."""
+    stages: tuple["Plan", ...] = ()
+    """Of a pipeline: the plan of every stage. What stands beside it is the first one's, but the problems of all."""
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The estimated peak of the recipe's own tuning, of a pipeline the largest; None where none is known."""
+        if self.stages:
+            return max((peak for stage in self.stages if (peak := stage.peak_bytes) is not None), default=None)
+        columns = self.comparison.tunings if self.comparison else ()
+        return next((c.estimate.peak_bytes for c in columns if c.tuning == self.recipe.tuning and c.estimate), None)
 
     @property
     def size(self) -> tuple[str | None, str | None]:
@@ -84,7 +94,9 @@ class Plan:
                     for d in column.devices
                 ]
                 tunings[column.tuning] = {**asdict(column.estimate), "fits": column.fit, "devices": devices}
+        stages = {"stages": [stage.to_json() for stage in self.stages]} if self.stages else {}
         return {
+            "name": self.recipe.name, "peak_bytes": self.peak_bytes, **stages,
             "model": self.recipe.model, "parameters": self.architecture.parameters if self.architecture else None,
             "objective": self.recipe.objective, "tuning": self.recipe.tuning,
             "gpus": [{"name": gpu.name, "total": gpu.total_bytes, "free": gpu.free_bytes} for gpu in self.gpus],
@@ -131,8 +143,13 @@ def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:
 
 def make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
     """Plan a recipe. Never raises for what the user can mend: that is in `problems`. Reads the dataset's file, and
-    what past runs of this home measured."""
-    return _informed(_make_plan(recipe, base_dir, gpus, host), read_history())
+    what past runs of this home measured. Of a pipeline every stage is planned."""
+    from workbench.engine.pipeline_plan import plan_stages  # made of the plans that are made here
+
+    history = read_history()
+    if recipe.stages:
+        return plan_stages(recipe, base_dir, lambda stage: _informed(_make_plan(stage, base_dir, gpus, host), history))
+    return _informed(_make_plan(recipe, base_dir, gpus, host), history)
 
 
 def _informed(plan: Plan, history: History) -> Plan:

@@ -15,6 +15,7 @@ from ruamel.yaml.events import AliasEvent, NodeEvent, ScalarEvent
 
 from workbench.engine.atomic import write_atomic
 from workbench.engine.errors import InputError
+from workbench.engine.pipeline import says, stage_data
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import nearest, one_line
 
@@ -65,12 +66,26 @@ def parse_recipe(text: str, source: str = "recipe", overrides: Iterable[str] = (
 def recipe_from_data(data: dict[str, Any], source: str = "recipe", document: CommentedMap | None = None,
                      overridden: Sequence[str] = ()) -> Recipe:
     """The recipe that plain data describes; `document` is the YAML it came from, for lines. Raises RecipeError."""
+    recipe = _validated(data, source, document, overridden)
+    for number, stage in enumerate(stage_data(recipe)):
+        own = data["stages"][number]
+        if "stages" in own:
+            raise RecipeError(source, [Problem(f"stages.{number}.stages", f"stages.{number}: a stage has no stages of "
+                                               "its own", _line_of(["stages", number, "stages"], document))])
+        _validated(stage, source, document, overridden, own, ["stages", number])
+    return recipe
+
+
+def _validated(data: dict[str, Any], source: str, document: CommentedMap | None, overridden: Sequence[str],
+               own: Any = None, place: Sequence[Any] = ()) -> Recipe:
+    """The recipe; what is wrong in a stage's `own` settings is said at its `place`."""
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         # A misspelt key is the likelier cause of a missing one than the other way round.
         entries = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-        problems = [_problem(entry, document, overridden) for entry in entries]
+        problems = [_problem(entry, document, overridden, place if place and says(own, list(entry["loc"])) else ())
+                    for entry in entries]
         raise RecipeError(source, problems) from None
 
 
@@ -124,26 +139,34 @@ def _apply_override(data: dict[str, Any], item: str) -> str:
         value = _plain(YAML(typ="rt").load(raw)) if raw.strip() else None
     except YAMLError:
         raise InputError(f"--set {item}: the value is not valid YAML.") from None
-    target = data
+    target: Any = data
     *parents, last = key.split(".")
     for parent in parents:
-        if isinstance(target.get(parent), str | list) and parent == "dataset":
-            target[parent] = {"path": target[parent]}
-        inner = target.setdefault(parent, {})
-        if not isinstance(inner, dict):
+        if isinstance(target, list):
+            if not parent.isdecimal() or int(parent) >= len(target):
+                raise InputError(f"--set {item}: there is no {parent} in a list of {len(target)}; the first is 0.")
+            inner = target[int(parent)]
+        else:
+            if isinstance(target.get(parent), str | list) and parent == "dataset":
+                target[parent] = {"path": target[parent]}
+            inner = target.setdefault(parent, {})
+        if not isinstance(inner, dict | list):
             raise InputError(f"--set {item}: {parent} is a single value, not a section.")
         target = inner
+    if isinstance(target, list):
+        raise InputError(f"--set {item}: say what of it, such as {'.'.join(parents)}.0.name.")
     target[last] = value
     return key
 
 
-def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str]) -> Problem:
+def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str], place: Sequence[Any]) -> Problem:
     # A union adds its branches' names to the location; only real keys and indices are the user's words.
-    location = [part for part in error["loc"] if not (isinstance(part, str) and ("[" in part or part == "function"))]
+    inner = [part for part in error["loc"] if not (isinstance(part, str) and ("[" in part or part == "function"))]
+    location = [*place, *inner]
     field = ".".join(str(part) for part in location)
     kind = error["type"]
     if kind == "extra_forbidden":
-        known = known_fields(location[:-1])
+        known = known_fields(inner[:-1])
         guess = nearest(str(location[-1]), known)
         meant = f"; did you mean {guess}?" if guess else f"; known here: {', '.join(known)}" if known else ""
         message = f"{field} is not a setting{meant}"

@@ -1,18 +1,18 @@
 """What may score an answer in reinforcement learning: the words of `rlhf.reward`, and what each of them stands for."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from workbench.engine.catalog.models import resolve_model
+from workbench.engine.catalog.trained import is_reward_model
 from workbench.engine.errors import InputError
-from workbench.engine.runs.directory import RunDirectory, find_run
 
 RewardKind = Literal["exact-match", "json", "regex", "length", "function", "model"]
 _KINDS = "exact-match, json, regex:PATTERN, length:CHARACTERS, module:function, or a reward run or its folder"
 _FUNCTION = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|.*\.py):(?P<name>[A-Za-z_]\w*)", re.ASCII)
-_MODEL_FILES = ("adapter_config.json", "config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,18 @@ class RewardSource:
         return str(self.path) if self.kind == "model" else f"{self.kind}:{self.value}" if self.value else self.kind
 
 
-def reward_name(reference: str) -> str:
-    """What its metrics are called by: rewards/NAME/mean."""
-    word = reference.partition(":")[0]
-    if word in _READERS:
-        return word
-    if _FUNCTION.fullmatch(reference):
-        return reference.rpartition(":")[2]
-    path = Path(reference)
-    return path.parent.name if path.name == "model" else path.name
+def reward_names(references: Sequence[str]) -> list[str]:
+    """What the rewards' metrics are called by, rewards/NAME/mean: the function, the kind, or `reward-model`; numbered
+    where several are called the same."""
+    names: list[str] = []
+    for reference in references:
+        word = reference.partition(":")[0]
+        name = word if word in _READERS else "reward-model"
+        if word not in _READERS and _FUNCTION.fullmatch(reference):
+            name = reference.rpartition(":")[2]
+        count = sum(name == other.partition("#")[0] for other in names)
+        names.append(f"{name}#{count + 1}" if count else name)
+    return names
 
 
 def reward_source(reference: str, base_dir: Path | None = None) -> RewardSource:
@@ -94,21 +97,14 @@ def _function(module: str, name: str, base_dir: Path | None) -> RewardSource:
 
 
 def _model(reference: str, base_dir: Path | None) -> Path:
-    folder = (base_dir or Path.cwd()) / Path(reference).expanduser()
-    if folder.is_dir():
-        for place in (folder, folder / "model"):
-            if any((place / name).is_file() for name in _MODEL_FILES):
-                return place.resolve()
-        raise InputError(f"{folder} holds no model: neither config.json nor adapter_config.json.")
-    return _of_run(reference)
-
-
-def _of_run(reference: str) -> Path:
     try:
-        run: RunDirectory = find_run(reference)
+        source = resolve_model(reference, base_dir)
     except InputError as error:
         raise InputError(f"{reference!r} is no reward: {error.message}", f"A reward is {_KINDS}.") from None
-    if not run.model.is_dir():
-        raise InputError(f"{run.id} has no trained model, so it cannot score answers.",
-                         "Wait until it has finished, or name another run.")
-    return run.model
+    if not is_reward_model(source):
+        raise InputError(f"{reference} writes text and gives no scores.",
+                         "Train a reward model on pairs first (objective: reward), and name its run.")
+    folder = source.adapter or source.path
+    if folder is None:
+        raise InputError(f"The reward model {reference} is not on this disk.", "Download it first.")
+    return folder

@@ -87,11 +87,12 @@ def _beside_a_head(base: PreTrainedModel, source: ModelSource, recipe: Recipe) -
     assert source.adapter is not None
     model = get_peft_model(base, lora_config(recipe))
     weights = load_file(source.adapter / ADAPTER_WEIGHTS)
-    wanted = {name for name in get_peft_model_state_dict(model) if ".lora_" in name}
+    own = get_peft_model_state_dict(model)
+    wanted = {name for name in own if ".lora_" in name}
     if missing := wanted - weights.keys():
         raise RunError(f"The adapter {source.label} lacks {len(missing)} of the weights, {min(missing)} among them, "
                        "that a reward model on the same base has.")
-    set_peft_model_state_dict(model, {name: weights[name] for name in wanted})
+    set_peft_model_state_dict(model, {**own, **{name: weights[name] for name in wanted}})
     return model
 
 

@@ -9,35 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
-from workbench.engine.catalog.models import ModelSource, read_config, resolve_model
+from workbench.engine.catalog.models import resolve_model
 from workbench.engine.errors import InputError
-from workbench.engine.rewards import RewardSource, reward_name, reward_source
-from workbench.engine.runs.store import read_json
+from workbench.engine.rewards import RewardSource, reward_source
 from workbench.engine.text import one_line
+from workbench.worker.adapters import check_artefact, put_on, tokenizer_source
 from workbench.worker.loading import load_model, load_tokenizer
 
 Reward = Callable[..., list[float | None]]
 ANSWER_COLUMNS = ("answer", "solution")
-_ADAPTER_CONFIG = "adapter_config.json"
 # Conversations scored at once: bounds the activations beside the trained model.
 _BATCH = 16
-
-
-class RewardError(InputError):
-    """A reward that cannot be had: missing, broken, or not one number for each answer."""
 
 
 class LazyReward:
     """One entry of `rlhf.reward`, called as trl calls reward functions. Nothing of it is loaded or run before `load`:
     a trainer is also built to be rehearsed, or to show its data."""
 
-    def __init__(self, reference: str, columns: Sequence[str], device: torch.device, dtype: torch.dtype) -> None:
-        """`columns` are those of the rows beside the prompt."""
-        self.__name__ = reward_name(reference)  # by which trl names its metrics
+    def __init__(self, reference: str, name: str, columns: Sequence[str], device: torch.device,
+                 dtype: torch.dtype) -> None:
+        """`name` is for its metrics; `columns` are those of the rows beside the prompt."""
+        self.__name__ = name  # where trl looks for it
         self._reference, self._columns, self._device, self._dtype = reference, columns, device, dtype
         self._score: Reward | None = None
 
@@ -89,7 +83,7 @@ def _is_json(text: str) -> float:
 def _exact_match(columns: Sequence[str]) -> Reward:
     name = next((name for name in ANSWER_COLUMNS if name in columns), None)
     if name is None:
-        raise RewardError("The reward exact-match compares with a column `answer` or `solution`, and the rows have "
+        raise InputError("The reward exact-match compares with a column `answer` or `solution`, and the rows have "
                           f"{', '.join(f'`{column}`' for column in columns)}.", "Map it: dataset.columns: {answer: …}.")
 
     def score(completions: Sequence[Any], **rows: Any) -> list[float | None]:
@@ -107,10 +101,10 @@ def _loaded(source: RewardSource) -> Callable[..., Any]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's own code may raise anything
-        raise RewardError(f"{source.path} cannot be loaded: {_told(error)}") from error
+        raise InputError(f"{source.path} cannot be loaded: {_told(error)}") from error
     function = getattr(module, source.value, None)
     if not callable(function):
-        raise RewardError(f"{source.path} has no function {source.value}.")
+        raise InputError(f"{source.path} has no function {source.value}.")
     return function  # type: ignore[no-any-return]
 
 
@@ -125,14 +119,14 @@ class _Checked:
         try:
             scores = self._function(**columns)
         except Exception as error:  # the user's own code may raise anything
-            raise RewardError(f"{self._where} failed: {_told(error)}",
+            raise InputError(f"{self._where} failed: {_told(error)}",
                               "It is called with prompts, completions and the rows' columns, each a list.") from error
         wanted = len(columns["completions"])
         hint = "It returns a list with one number, or None, for each completion."
         if not isinstance(scores, list | tuple):
-            raise RewardError(f"{self._where} returned {type(scores).__name__}, not a list.", hint)
+            raise InputError(f"{self._where} returned {type(scores).__name__}, not a list.", hint)
         if len(scores) != wanted:
-            raise RewardError(f"{self._where} returned {len(scores)} rewards for {wanted} completions.", hint)
+            raise InputError(f"{self._where} returned {len(scores)} rewards for {wanted} completions.", hint)
         return [self._number(score, hint) for score in scores]
 
     def _number(self, score: Any, hint: str) -> float | None:
@@ -141,9 +135,9 @@ class _Checked:
         try:
             number = float(score)
         except (TypeError, ValueError):
-            raise RewardError(f"{self._where} returned {one_line(repr(score), 60)} as a reward.", hint) from None
+            raise InputError(f"{self._where} returned {one_line(repr(score), 60)} as a reward.", hint) from None
         if not math.isfinite(number):
-            raise RewardError(f"{self._where} returned {number} as a reward.", hint)
+            raise InputError(f"{self._where} returned {number} as a reward.", hint)
         return number
 
 
@@ -152,33 +146,21 @@ def _told(error: Exception) -> str:
 
 
 class RewardModel:
-    """A reward model: a sequence classifier with one label, or an adapter of one."""
+    """A reward model: a sequence classifier with one label, or an adapter of one on its base."""
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        """Load it from a folder that the reward objective, or trl's RewardTrainer, wrote. Raises RewardError."""
-        adapter = folder / _ADAPTER_CONFIG
-        if adapter.is_file():
-            settings = read_json(adapter)
-            if settings.get("task_type") != "SEQ_CLS":
-                raise RewardError(f"{folder} holds a {settings.get('task_type')} adapter, which gives no scores.",
-                                  "Train a reward model first: objective: reward.")
-            base = resolve_model(str(settings.get("base_model_name_or_path")))
-            model = load_model(base, dtype=dtype, device=device, rewards=True)
-            self.model: PreTrainedModel | PeftModel = PeftModel.from_pretrained(model, str(folder))
-        else:
-            base = ModelSource(folder.name, "folder", folder, read_config(folder))
-            if not any("SequenceClassification" in str(name) for name in base.config.get("architectures") or ()):
-                raise RewardError(f"{folder} holds a model that writes text and gives no scores.",
-                                  "Train a reward model first: objective: reward.")
-            self.model = load_model(base, dtype=dtype, device=device, rewards=True)
-        own = ModelSource(folder.name, "folder", folder, {}) if (folder / "tokenizer_config.json").is_file() else base
-        self._tokenizer, _ = load_tokenizer(own)
-        self.model.config.get_text_config().pad_token_id = self._tokenizer.pad_token_id
+        """Load what the reward objective, or trl's RewardTrainer, wrote. Raises InputError or RunError."""
+        source = resolve_model(str(folder))
+        check_artefact(source)
+        model = load_model(source, dtype=dtype, device=device, rewards=True)
+        self.model = model if source.adapter is None else put_on(model, source.adapter, source.label)
+        self.tokenizer, _ = load_tokenizer(tokenizer_source(source))
+        self.model.config.get_text_config().pad_token_id = self.tokenizer.pad_token_id
         self.model.eval().requires_grad_(False)
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **_: Any) -> list[float | None]:
         """The scores of the answers."""
-        return list(scores(self.model, self._tokenizer, [prompt + completion for prompt, completion
+        return list(scores(self.model, self.tokenizer, [prompt + completion for prompt, completion
                                                          in zip(prompts, completions, strict=True)]))
 
 

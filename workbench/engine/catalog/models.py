@@ -51,7 +51,11 @@ class ModelSource:
     @property
     def label(self) -> str:
         """Its name, with the adapter's."""
-        return self.name if self.adapter is None else f"{self.name} with the adapter {self.adapter}"
+        if self.adapter is None:
+            return self.name
+        # A run's result is called `model`, whoever it is of.
+        owner = self.adapter.parent if self.adapter.name == "model" else self.adapter
+        return f"{self.name} with the adapter {owner.name}"
 
 
 @dataclass(frozen=True, slots=True)

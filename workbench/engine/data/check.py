@@ -94,7 +94,8 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
         with concerning(setting):
             rows = read(part, recipe.objective, base_dir, reading.meter, scan.note(part.path))
             if not reading.scan_rows(first_rows(rows, settings.max_rows if scan is train else None)):
-                raise DataError(f"{part.path}: no row ends within its first {reading.meter.done >> 20} MiB.")
+                read_so_far = f" that ends within its first {reading.meter.done >> 20} MiB" if size else ""
+                raise DataError(f"{part.path} has no row{read_so_far}.")
         before += size or 0
     look(0)
     return _report(train, held_out)

@@ -12,6 +12,7 @@ from trl.models.utils import disable_gradient_checkpointing
 
 from workbench.engine.objective_checks import answer_length, generations, reward_references
 from workbench.engine.recipe import Recipe
+from workbench.engine.rewards import reward_names
 from workbench.worker.loading import pick_dtype
 from workbench.worker.objectives.common import Rows, trl_trainer
 from workbench.worker.rewards import LazyReward
@@ -27,7 +28,9 @@ def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedT
     own = recipe.rlhf
     columns = [name for name in next(iter(train)) if name != "prompt"]
     dtype = pick_dtype(recipe.training.dtype, device)
-    rewards = [LazyReward(reference, columns, device, dtype) for reference in reward_references(recipe)]
+    references = reward_references(recipe)
+    rewards = [LazyReward(reference, name, columns, device, dtype)
+               for reference, name in zip(references, reward_names(references), strict=True)]
     count = generations(recipe)
     settings: dict[str, Any] = {
         "max_completion_length": answer_length(recipe), "num_generations": count, "temperature": own.temperature,
