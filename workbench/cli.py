@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench import cli_memory
+from workbench import cli_data, cli_memory
 from workbench import cli_support as support
 from workbench.cli_memory import Json, Overrides, RecipeArgument
 from workbench.engine.errors import InputError, WorkbenchError
@@ -239,7 +239,7 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-for _command in (cli_memory.estimate, cli_memory.rehearse, cli_memory.explain):
+for _command in (cli_data.data, cli_memory.estimate, cli_memory.rehearse, cli_memory.explain):
     app.command()(_command)
 
 

@@ -164,8 +164,9 @@ def rehearsal_text(name: str, document: dict[str, Any]) -> str:
 
 
 def _work_line(plan: Plan) -> str:
-    rows = f"{plan.rows:,} rows" if plan.rows is not None else "rows unknown until launch"
-    steps = f"{plan.steps:,} steps" if plan.steps is not None else "steps unknown until launch"
+    rows, steps = plan.size
+    rows = f"{rows} rows" if rows else "rows unknown until launch"
+    steps = f"{steps} steps" if steps else "steps unknown until launch"
     tokens = f"about {count(plan.tokens)} tokens" if plan.tokens is not None else "tokens unknown until launch"
     return f"{rows} · {steps} of {plan.recipe.effective_batch_size} rows · {tokens}"
 

@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -147,7 +147,7 @@ def _apply_override(data: dict[str, Any], item: str) -> str:
                 raise InputError(f"--set {item}: there is no {parent} in a list of {len(target)}; the first is 0.")
             inner = target[int(parent)]
         else:
-            if isinstance(target.get(parent), str) and parent == "dataset":
+            if isinstance(target.get(parent), str | list) and parent == "dataset":
                 target[parent] = {"path": target[parent]}
             inner = target.setdefault(parent, {})
         if not isinstance(inner, dict | list):
@@ -168,7 +168,7 @@ def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str], p
     if kind == "extra_forbidden":
         known = known_fields(inner[:-1])
         guess = nearest(str(location[-1]), known)
-        meant = f"; did you mean {guess}?" if guess else f"; known here: {', '.join(known)}"
+        meant = f"; did you mean {guess}?" if guess else f"; known here: {', '.join(known)}" if known else ""
         message = f"{field} is not a setting{meant}"
     elif kind == "missing":
         message = f"{field} is missing"
@@ -176,7 +176,8 @@ def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str], p
         message = f"{field}: {error['ctx']['error']}"
     else:
         given = one_line(repr(error["input"]), 40)
-        detail = error["msg"][0].lower() + error["msg"][1:]
+        detail = "input should be a section of settings" if kind == "model_type" else \
+            error["msg"][0].lower() + error["msg"][1:]
         message = f"{field} is {given}: {detail}"
     if field in overridden:
         return Problem(field, f"--set {message}")
@@ -187,16 +188,28 @@ def known_fields(location: Sequence[Any]) -> list[str]:
     """The names of the settings in a section, given by its path from the top (empty: the top itself)."""
     model: type[BaseModel] = Recipe
     for part in location:
+        if isinstance(part, int):
+            continue  # of a list: its sections are all of one kind
         info = model.model_fields.get(str(part))
-        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
+        inner = _section_in(info.annotation) if info is not None else None
+        if inner is None:
             return []
-        model = info.annotation
+        model = inner
     return list(model.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The kind of section that a field holds, alone, in a list or among other kinds of values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)
 
 
 def _line_of(location: Sequence[Any], data: Any) -> int | None:
     line = None
     for part in location:
+        if part == "path" and isinstance(data, list):
+            continue  # a list of parts stands for the section that holds it
         try:
             line = (data.lc.key(part) if isinstance(data, CommentedMap) else data.lc.item(part))[0] + 1
             data = data[part]
@@ -226,7 +239,10 @@ def _merge(document: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -
             continue
         if isinstance(value, dict):
             if not isinstance(document.get(key), CommentedMap):
-                document[key] = {"path": document[key]} if isinstance(document.get(key), str) else {}
+                alone = document.get(key)
+                if isinstance(alone, list):
+                    document.ca.items.pop(key, None)  # the list keeps its comment
+                document[key] = {"path": alone} if isinstance(alone, str | list) else {}
             _merge(document[key], before.get(key) or {}, value)
         else:
             document[key] = value

@@ -56,15 +56,11 @@ class StructureReport:
     """False: reading stopped at a limit, and everything but the estimate is of the rows before it."""
     rows_estimated: int | None
     """Rows there are, by the bytes that those read took; None when exact."""
+    part_examples: tuple[int, ...]
+    """Examples of each part of the training data, estimated where it was not read to its end; 0 for one not read."""
     sample: tuple[Located, ...] = field(repr=False)
     """Evenly spread over what was read."""
-    bytes_read: int = 0
-
-    @property
-    def examples_estimated(self) -> int:
-        """Examples there are, as far as is known."""
-        return self.examples if self.rows_estimated is None or not self.rows else \
-            round(self.examples * self.rows_estimated / self.rows)
+    bytes_read: int
 
 
 def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int | None = None,
@@ -85,9 +81,13 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
     before = 0
     for (scan, part, setting), size in zip(parts, sizes, strict=True):
         if size is None and read is read_examples:
+            scan.skip_part()
             continue
-        with _concerning(setting):
-            for done in _scan_part(scan, part, recipe, base_dir, read, size or 0, share):
+        meter = Meter()
+        with concerning(setting):
+            most = settings.max_rows if scan is train else None
+            rows = first_rows(read(part, recipe.objective, base_dir, meter, scan.note(part.path)), most)
+            for done in _scan_part(scan, rows, meter, size or 0, share):
                 on_progress(before + min(done, size or 0), known)
                 if cancelled():
                     raise CheckCancelled("The data check was cancelled.")
@@ -96,23 +96,17 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
 
 
 @contextmanager
-def _concerning(setting: str) -> Iterator[None]:
-    """Errors of the user's name the setting that they come from."""
+def concerning(setting: str) -> Iterator[None]:
+    """Errors about the user's data name the setting that they come from."""
     try:
         yield
     except InputError as error:
         raise DataError(error.message, error.hint, setting) from None
 
 
-def _scan_part(scan: Scan, part: DatasetPart, recipe: Recipe, base_dir: Path | None, read: Read, size: int,
+def _scan_part(scan: Scan, rows: Iterable[Located | Rejected], meter: Meter, size: int,
                share: int | None) -> Iterator[int]:
     """Read a part, or `share` bytes of its `size`; yields now and then how far it is."""
-    meter = Meter()
-
-    def note(form: Format) -> None:
-        scan.forms.setdefault((part.path, form.name), form)
-
-    rows = _first_rows(read(part, recipe.objective, base_dir, meter, note), recipe.dataset.max_rows)
     for number, found in enumerate(rows, 1):
         scan.add(found)
         if share is not None and share <= meter.done < size:
@@ -125,12 +119,12 @@ def _scan_part(scan: Scan, part: DatasetPart, recipe: Recipe, base_dir: Path | N
 
 
 def _bytes_of(part: DatasetPart, base_dir: Path | None, setting: str) -> int | None:
-    with _concerning(setting):
+    with concerning(setting):
         source = resolve_dataset(part.path, base_dir)
         return None if source.path is None else sum(path.stat().st_size for path, _ in files_of(source, part.split))
 
 
-def _first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
+def first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
     """Everything from the first `most` rows; a row may make several examples."""
     count, last = 0, None
     for found in rows:
@@ -154,5 +148,5 @@ def _report(train: Scan, held_out: Scan) -> StructureReport:
         rows=train.rows, usable_rows=train.usable, examples=train.examples, eval_rows=held_out.rows,
         rejected=rejected[:MOST_REJECTED], rejected_count=train.rejected_count + held_out.rejected_count,
         duplicates=duplicates, findings=found, exact=exact,
-        rows_estimated=None if exact else round(train.estimated), sample=train.sample.examples,
-        bytes_read=train.bytes_read + held_out.bytes_read)
+        rows_estimated=None if exact else round(train.estimated), part_examples=tuple(train.part_examples),
+        sample=train.sample.examples, bytes_read=train.bytes_read + held_out.bytes_read)

@@ -25,7 +25,7 @@ from workbench.engine.data.values import BadRow, Message, Row, RowError, kind_of
 from workbench.engine.recipe_data import DatasetPart
 from workbench.engine.text import nearest
 
-__all__ = ["Located", "Rejected", "detect", "example_text", "examples_of", "read_examples"]
+__all__ = ["Located", "Rejected", "detect", "examples_of", "read_examples", "sequences"]
 
 _LOOKED_AT = 20
 """Rows that are looked at for one whose columns fit, before the whole file is refused."""
@@ -96,16 +96,19 @@ def examples_of(rows: Iterable[tuple[int, Row | BadRow]], part: DatasetPart, obj
         _refuse(waiting, part, objective, source_name)
 
 
-def example_text(example: Mapping[str, Any]) -> str:
-    """All the text of an example, one piece after the other."""
-    pieces = []
-    for name in ("messages", "text", "prompt", "chosen", "rejected", "completion"):
-        value = example.get(name)
-        if isinstance(value, str):
-            pieces.append(value)
-        elif isinstance(value, list):
-            pieces += [message["content"] for message in value]
-    return "".join(pieces)
+def sequences(example: Mapping[str, Any]) -> list[str]:
+    """The text of each sequence that the model is given for an example, without a template: two for a pair."""
+    if "messages" in example or "text" in example:
+        return [_text_of(example.get("messages", example.get("text")))]
+    prompt = _text_of(example.get("prompt"))
+    answers = [example[name] for name in ("chosen", "rejected", "completion") if example.get(name) is not None]
+    return [prompt + _text_of(answer) for answer in answers] or [prompt]
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, list):
+        return "".join(message["content"] for message in value)
+    return value or ""
 
 
 def _refuse(waiting: list[tuple[int, Row]], part: DatasetPart, objective: str, source: str) -> None:

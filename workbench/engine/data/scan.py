@@ -1,22 +1,23 @@
 """What is gathered while the rows of a dataset go by once, and the findings that come of it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
 import xxhash
 
 from workbench.engine.data.examples import Located, Rejected
-from workbench.engine.data.findings import Finding, FindingId
+from workbench.engine.data.findings import Finding
 from workbench.engine.data.formats import Format
 from workbench.engine.data.seen import Seen
+from workbench.engine.recipe_data import FindingId
 
 MOST_REJECTED = 1000
 _MOST_PLACES = 5
 _MOST_SAMPLED = 4000
 """Examples kept to look at: evenly spread, between half as many and so many."""
-_MOST_SAMPLED_BYTES = 32 << 20
+_MOST_SAMPLED_BYTES = 8 << 20
 _MOST_SHOWN = 10_000
 """Characters of a rejected row that are kept where it is longer."""
 # C0 without tab and line ends, DEL, C1: what a terminal obeys and a reader does not see.
@@ -40,7 +41,8 @@ class Scan:
         self.stopped = False
         self.estimated = 0.0
         self.bytes_read = 0
-        self._part_rows = 0
+        self.part_examples: list[int] = []
+        self._part_rows = self._examples_before = 0
         self._last: Located | Rejected | None = None
 
     def add(self, found: Located | Rejected) -> None:
@@ -70,9 +72,23 @@ class Scan:
     def end_part(self, done: int, size: int | None = None) -> None:
         """A part's rows have all been read, or, given its `size`, `done` bytes of it: the others are estimated."""
         self.stopped = self.stopped or size is not None
-        self.estimated += self._part_rows * (size / done if size and done else 1)
+        scale = size / done if size and done else 1.0
+        self.estimated += self._part_rows * scale
+        self.part_examples.append(round((self.examples - self._examples_before) * scale))
         self.bytes_read += done
-        self._part_rows = 0
+        self._part_rows, self._examples_before = 0, self.examples
+
+    def skip_part(self) -> None:
+        """A part is not read."""
+        self.part_examples.append(0)
+
+    def note(self, path: str) -> Callable[[Format], None]:
+        """What is told of the formats of a part."""
+
+        def noted(form: Format) -> None:
+            self.forms.setdefault((path, form.name), form)
+
+        return noted
 
     def named(self, places: Iterable[tuple[int, int]]) -> list[str]:
         """Places as (number of the source, line) in words: file:line."""
@@ -168,7 +184,7 @@ def findings_of(train: Scan, held_out: Scan) -> tuple[int, tuple[Finding, ...]]:
          "An evaluation on rows that were trained on measures memory.", held_out.named(shared)),
     ]
     return duplicates, (*_rejected(train, held_out), *(
-        Finding(name, count, f"{words}: {_listed(count, places)}.", hint, tuple(places))
+        Finding(name, count, f"{words}.", hint, tuple(places))
         for name, count, words, hint, places in found if count))
 
 
@@ -185,7 +201,3 @@ def _rejected(train: Scan, held_out: Scan) -> tuple[Finding, ...]:
 
 def _rows(count: int, one: str, several: str) -> str:
     return f"{count:,} row {one}" if count == 1 else f"{count:,} rows {several}"
-
-
-def _listed(count: int, places: list[str]) -> str:
-    return ", ".join(places) + (", …" if count > len(places) else "")

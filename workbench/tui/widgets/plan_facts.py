@@ -85,9 +85,10 @@ def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> li
 
 
 def _work(plan: Plan) -> str:
+    rows, steps = plan.size
     known = [words for value, words in (
-        (plan.rows, f"{plan.rows or 0:,} rows"),
-        (plan.steps, f"{plan.steps or 0:,} steps of {plan.recipe.effective_batch_size}"),
+        (rows, f"{rows} rows"),
+        (steps, f"{steps} steps of {plan.recipe.effective_batch_size}"),
         (plan.tokens, f"about {count(plan.tokens)} tokens")) if value is not None]
     unknown = [name for value, name in ((plan.rows, "rows"), (plan.steps, "steps"), (plan.tokens, "tokens"))
                if value is None]
