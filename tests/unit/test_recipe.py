@@ -38,7 +38,7 @@ def test_model_and_dataset_are_enough() -> None:
     ("model: a\ndataset: {pth: x}\n", 2, "did you mean path?"),
     (MINIMAL + "objective: dpa\n", 3, "'dpo'"),
     ("model: [a\n", 2, "not valid YAML"),
-    ("model: a\ndataset:\n  - path: x\n    wieght: 2\n  - y\n", 4, "path.0.wieght is not a setting; did you mean weight?"),
+    ("model: a\ndataset:\n  - path: x\n    wieght: 2\n  - y\n", 4, "wieght is not a setting; did you mean weight?"),
     ("model: a\ndataset:\n  path:\n    - path: x\n      weight: y\n", 5, "path.0.weight is 'y': input should be"),
     ("model: a\ndataset: [{weight: 2}]\n", 2, "dataset.path.0.path is missing"),
     ("model: a\ndataset: [3]\n", 2, "dataset.path.0 is 3: input should be a section"),

@@ -117,6 +117,6 @@ def _document(recipe: Recipe, template: TemplateChoice, report: StructureReport,
         "usable_rows": report.usable_rows, "examples": report.examples, "eval_rows": report.eval_rows,
         "exact": report.exact, "rows_estimated": report.rows_estimated, "rejected_count": report.rejected_count,
         "rejected": [{"source": row.source, "line": row.line, "reason": row.reason} for row in report.rejected],
-        "duplicates": report.duplicates, **facts.document(report.examples_estimated),
+        "duplicates": report.duplicates, **facts.document(sum(report.part_examples)),
         "findings": [finding.to_json() for finding in findings], "preview": preview, "packed_preview": packed,
     }

@@ -11,12 +11,13 @@ from workbench.engine.data.findings import Finding
 from workbench.engine.data.formats import Format
 from workbench.engine.data.scan import MOST_REJECTED, Scan, findings_of
 from workbench.engine.data.sources import DataError, files_of, resolve_dataset
-from workbench.engine.data.streams import Meter
+from workbench.engine.data.streams import MOST_ROW_BYTES, Meter
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DatasetPart
 
-_REPORT_EVERY = 512
+_LOOK_EVERY = 512
+"""Rows from the Hub, which have no bytes to go by."""
 
 
 class CheckCancelled(RunError):  # noqa: N818 (the user asked for it: no error)
@@ -79,19 +80,24 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
     known = sum(size or 0 for size in sizes)
     share = None if limit_bytes is None else limit_bytes // len(parts)
     before = 0
+
+    def look(done: int) -> None:
+        on_progress(before + done, known)
+        if cancelled():
+            raise CheckCancelled("The data check was cancelled.")
+
     for (scan, part, setting), size in zip(parts, sizes, strict=True):
         if size is None and read is read_examples:
             scan.skip_part()
             continue
-        meter = Meter()
+        reading = _Part(scan, size or 0, share, look)
         with concerning(setting):
-            most = settings.max_rows if scan is train else None
-            rows = first_rows(read(part, recipe.objective, base_dir, meter, scan.note(part.path)), most)
-            for done in _scan_part(scan, rows, meter, size or 0, share):
-                on_progress(before + min(done, size or 0), known)
-                if cancelled():
-                    raise CheckCancelled("The data check was cancelled.")
+            rows = read(part, recipe.objective, base_dir, reading.meter, scan.note(part.path))
+            if not reading.scan_rows(first_rows(rows, settings.max_rows if scan is train else None)):
+                read_so_far = f" that ends within its first {reading.meter.done >> 20} MiB" if size else ""
+                raise DataError(f"{part.path} has no row{read_so_far}.")
         before += size or 0
+    look(0)
     return _report(train, held_out)
 
 
@@ -104,18 +110,38 @@ def concerning(setting: str) -> Iterator[None]:
         raise DataError(error.message, error.hint, setting) from None
 
 
-def _scan_part(scan: Scan, rows: Iterable[Located | Rejected], meter: Meter, size: int,
-               share: int | None) -> Iterator[int]:
-    """Read a part, or `share` bytes of its `size`; yields now and then how far it is."""
-    for number, found in enumerate(rows, 1):
-        scan.add(found)
-        if share is not None and share <= meter.done < size:
-            scan.end_part(meter.done, size)
-            return
-        if number % _REPORT_EVERY == 0:
-            yield meter.done
-    yield meter.done
-    scan.end_part(meter.done)
+class _EnoughError(Exception):
+    """The limit is reached within a row that has no end."""
+
+
+class _Part:
+    """The reading of one part: `share` bytes of its `size`, or all."""
+
+    def __init__(self, scan: Scan, size: int, share: int | None, look: Callable[[int], None]) -> None:
+        self._scan, self._size, self._look = scan, size, look
+        self._share = size if share is None else share
+        self.meter = Meter(on_block=self._on_block)
+
+    def scan_rows(self, rows: Iterable[Located | Rejected]) -> bool:
+        """Read the rows, as many as the share allows; whether there were any."""
+        number = 0
+        try:
+            for number, found in enumerate(rows, 1):
+                self._scan.add(found)
+                if self._share <= self.meter.done < self._size:
+                    raise _EnoughError
+                if not self._size and number % _LOOK_EVERY == 0:
+                    self._look(0)
+        except _EnoughError:
+            self._scan.end_part(self.meter.done, self._size)
+        else:
+            self._scan.end_part(self.meter.done)
+        return number > 0
+
+    def _on_block(self, done: int) -> None:
+        self._look(min(done, self._size))
+        if self._share + MOST_ROW_BYTES <= done < self._size:
+            raise _EnoughError
 
 
 def _bytes_of(part: DatasetPart, base_dir: Path | None, setting: str) -> int | None:

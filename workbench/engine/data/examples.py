@@ -138,7 +138,7 @@ class _Converter:
     objective: str
     source: str
     forms: dict[Any, Format] = field(default_factory=dict)
-    kinds: dict[str, type] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def starting(cls, waiting: list[tuple[int, Row]], part: DatasetPart, objective: str,
@@ -190,7 +190,8 @@ class _Converter:
         theirs = {column: name for name, column in mapping.items() if name not in FIELDS}
         used = {column for name, column in self.form.columns.items() if name != "completion"}
         extras = {theirs.get(name, str(name)): value for name, value in row.items() if name not in used}
-        extras.pop("prompt", None)
+        for name in ("prompt", "tools"):
+            extras.pop(name, None)
         answer = extras.pop("completion", None) or found.chosen
         if isinstance(answer, list):
             answer = answer[-1]["content"]
@@ -205,11 +206,9 @@ class _Converter:
             return None
         if type(value) is int and not -(2**63) <= value < 2**63:
             raise RowError(f"`{name}` is a number of more than 64 bits")
-        kind = self.kinds.setdefault(name, type(value))
-        if kind is float and type(value) is int:
-            return float(value)
-        if type(value) is not kind:
-            raise RowError(f"`{name}` is {kind_of(value)} ({value!r:.20}), where earlier rows have {kind.__name__}")
+        first = self.kinds.setdefault(name, kind_of(value))
+        if kind_of(value) != first:
+            raise RowError(f"`{name}` is {kind_of(value)} ({value!r:.20}) where earlier rows have {first}")
         return text(value, name) if isinstance(value, str) and value.strip() else value
 
 

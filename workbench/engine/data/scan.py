@@ -15,15 +15,13 @@ from workbench.engine.recipe_data import FindingId
 
 MOST_REJECTED = 1000
 _MOST_PLACES = 5
-_MOST_SAMPLED = 4000
+_MOST_SAMPLED = 2000
 """Examples kept to look at: evenly spread, between half as many and so many."""
 _MOST_SAMPLED_BYTES = 8 << 20
 _MOST_SHOWN = 10_000
 """Characters of a rejected row that are kept where it is longer."""
 # C0 without tab and line ends, DEL, C1: what a terminal obeys and a reader does not see.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-# How they may stand in JSON: most rows are done with after these cheap looks.
-_MAY_BE_CONTROL = (b"\\u00", b"\\b", b"\\f", b"\x7f", b"\xc2")
 
 
 class Scan:
@@ -63,7 +61,7 @@ class Scan:
         self.examples += 1
         written = orjson.dumps(found.example)
         self.seen.add(xxhash.xxh3_64_intdigest(written), len(self.sources) - 1, found.line)
-        if any(mark in written for mark in _MAY_BE_CONTROL) and _has_control(found.example):
+        if _may_have_control(written) and _has_control(found.example):
             self.control.add(found)
         if _equal_pair(found.example, before.example if same_row and isinstance(before, Located) else None):
             self.equal.add(found)
@@ -147,6 +145,11 @@ def _shortened(found: Rejected) -> Rejected:
     if len(written) <= _MOST_SHOWN:
         return found
     return Rejected(found.source, found.line, found.reason, written[:_MOST_SHOWN] + "…")
+
+
+def _may_have_control(written: bytes) -> bool:
+    """A look at an example's JSON that most are done with: only these bytes can stand for a control character."""
+    return b"\\u00" in written or b"\\b" in written or b"\\f" in written or b"\x7f" in written or b"\xc2" in written
 
 
 def _has_control(value: Any) -> bool:

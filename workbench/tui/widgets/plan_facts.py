@@ -1,14 +1,15 @@
 """What a plan would do, in words: what is trained, how much work, the peak and its moment, time, warnings."""
 
-import textwrap
-
 from textual.content import Content
 from textual.geometry import Size
 
+from workbench.engine.data.findings import refused
 from workbench.engine.figures import count, duration, gib
 from workbench.engine.planning import Plan
 from workbench.engine.text import one_line
-from workbench.tui.widgets.lines import Lines
+from workbench.tui.data_checks import DataCheck
+from workbench.tui.widgets.data_summary import check_sentence
+from workbench.tui.widgets.lines import Lines, wrapped
 from workbench.tui.widgets.rehearsal_status import RehearsalStatus, rehearsal_sentence
 
 _MUTED = "$foreground 55%"
@@ -26,6 +27,12 @@ class PlanFacts(Lines):
         super().__init__()
         self._plan: Plan | None = None
         self._rehearsal: RehearsalStatus | None = None
+        self._check: DataCheck | None = None
+
+    def show_check(self, check: DataCheck | None) -> None:
+        """Show how the check of this plan's data stands."""
+        self._check = check
+        self.redraw()
 
     def show_rehearsal(self, status: RehearsalStatus | None) -> None:
         """Show how the rehearsal of this plan's recipe stands."""
@@ -48,13 +55,19 @@ class PlanFacts(Lines):
             return []
         lines: list[Content] = []
         label_width = 11 if width >= _WIDE else 10
-        for label, text in plan_facts(plan, self._rehearsal, self.ascii):
-            lines += _wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
+        facts = [*plan_facts(plan, self._rehearsal, self.ascii), ("data", check_sentence(self._check, plan.recipe))]
+        for label, text in facts:
+            lines += wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
         for warning in plan.warnings:
-            lines += _wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
+            lines += wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
+        stopping = {finding.message: finding for finding in
+                    (refused(self._check.findings, plan.recipe.data) if self._check else ())}
+        for message in stopping.keys() - {problem.message for problem in plan.problems}:
+            lines += wrapped("! ", one_line(message, 400), width, "$warning", "$foreground 75%")
         for problem in plan.problems:
-            text = one_line(f"{problem.message} {problem.hint or ''}".strip(), 400)
-            lines += _wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)
+            hint = "ctrl+l asks whether to start all the same." if problem.message in stopping else problem.hint or ""
+            text = one_line(f"{problem.message} {hint}".strip(), 400)
+            lines += wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)
         return lines
 
 
@@ -95,10 +108,3 @@ def _work(plan: Plan) -> str:
     if unknown:
         known.append(f"{' and '.join(unknown)} known at launch")
     return ", ".join(known)
-
-
-def _wrapped(head: str, text: str, width: int, head_style: str, style: str) -> list[Content]:
-    room = max(width - len(head), 10)
-    parts = textwrap.wrap(text, room) or [""]
-    return [Content.assemble((head if index == 0 else " " * len(head), head_style), (part, style))
-            for index, part in enumerate(parts)]

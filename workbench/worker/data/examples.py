@@ -234,7 +234,10 @@ class _Loader:
                     break
                 for name, value in found.example.items() if isinstance(found, Located) else ():
                     if name != "prompt" and value is not None:
-                        kinds.setdefault(name, _KINDS.get(type(value), "large_string"))
+                        kind = _KINDS.get(type(value), "large_string")
+                        # Whole numbers among others: JSON writes 9 for 9.0.
+                        kinds[name] = "float64" if {kinds.get(name), kind} == {"int64", "float64"} else \
+                            kinds.get(name, kind)
         return {name: Value(kind) for name, kind in kinds.items()}
 
 
