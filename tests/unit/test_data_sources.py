@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from workbench.engine.data import streams
+from workbench.engine.data import sources, streams
 from workbench.engine.data.examples import Located, Rejected, read_examples
 from workbench.engine.data.readers import read_rows
 from workbench.engine.data.sources import KINDS, DataError, resolve_dataset
@@ -201,20 +201,20 @@ def test_a_folder_has_a_file_per_split(tmp_path: Path) -> None:
     (folder / "README.md").write_text("not data")
     (folder / ".hidden.jsonl").write_text("{")
 
-    def sources(split: str | None) -> list[str]:
+    def names(split: str | None) -> list[str]:
         part = DatasetPart(path="data", split=split)
         return [row.source for row in read_examples(part, "sft", tmp_path)]
 
     assert resolve_dataset("data", tmp_path).kind == "folder"
-    assert sources(None) == ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"]
-    assert sources("dev") == ["data/validation.jsonl"]
-    assert sources("test") == ["data/more/test.jsonl"]
+    assert names(None) == ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"]
+    assert names("dev") == ["data/validation.jsonl"]
+    assert names("test") == ["data/more/test.jsonl"]
     with pytest.raises(DataError, match="no file for the split 'extra'") as caught:
-        sources("extra")
+        names("extra")
     assert caught.value.hint == "Its splits, by the names of its files: test, train, validation."
     (folder / "train.csv").write_text("prompt,completion\n")
     with pytest.raises(DataError, match="mixes CSV and JSON lines"):
-        sources("train")
+        names("train")
 
 
 def test_a_folder_without_splits_is_all_trained_on(tmp_path: Path) -> None:
@@ -227,6 +227,14 @@ def test_a_folder_without_splits_is_all_trained_on(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no data in the folder"):
         list(read_examples(DatasetPart(path=str(tmp_path / "empty")), "cpt", None))
+
+
+def test_a_whole_disk_is_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_MOST_ENTRIES", 5)
+    for number in range(6):
+        (tmp_path / f"{number}.jsonl").write_text(GOOD)
+    with pytest.raises(DataError, match="holds more than 5 files and folders"):
+        list(read_examples(DatasetPart(path=str(tmp_path)), "sft", None))
 
 
 def test_references(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Where a dataset is: built in, a local file or folder, or an id on the Hub; and which files hold a split of it."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ KINDS = {
     ".parquet": "Parquet", ".txt": "plain text", ".md": "plain text",
 }  # fmt: skip
 COMPRESSED = (".gz", ".zst")
+_MOST_ENTRIES = 10_000
+"""Files and folders that are looked through: a path is typed letter by letter, and begins with the whole disk."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # The words that `datasets` takes for a split in the name of a file.
 _SPLITS = {
@@ -109,9 +112,17 @@ def files_of(source: DatasetSource, split: str | None) -> list[tuple[Path, str]]
 
 
 def _data_files(folder: Path) -> list[Path]:
-    files = [path for path in sorted(folder.rglob("*"))
-             if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-             and not _BESIDE.match(path.name) and kind_of_file(path) is not None and path.is_file()]
+    files: list[Path] = []
+    seen = 0
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen += len(folders) + len(names)
+        if seen > _MOST_ENTRIES:
+            raise DataError(f"The folder {folder} holds more than {_MOST_ENTRIES:,} files and folders.",
+                            "Name the one in it that holds the data alone.")
+        files += [Path(root, name) for name in sorted(names) if not name.startswith(".") and not _BESIDE.match(name)
+                  and kind_of_file(Path(name)) is not None]
+    files = [path for path in files if path.is_file()]
     # Notes lie beside tables; they are the data only where there is nothing else.
     rows = [path for path in files if kind_of_file(path) != "plain text"]
     return rows or files
