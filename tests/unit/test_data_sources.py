@@ -245,6 +245,11 @@ def test_references(tmp_path: Path) -> None:
     for wrong in ("nope", "./nope.jsonl", "data/nope.parquet"):
         with pytest.raises(InputError, match="There is no dataset"):
             resolve_dataset(wrong, tmp_path)
+    for wrong in ("x" * 300, "x" * 5000, "a\0b", "~nobody-at-all/x"):
+        with pytest.raises(InputError, match="There is no dataset"):
+            resolve_dataset(wrong, tmp_path)
+    with pytest.raises(InputError, match="No dataset is named"):
+        resolve_dataset(" ", tmp_path)
     (tmp_path / "d.xlsx").write_text("")
     with pytest.raises(InputError, match=r"d\.xlsx is not a kind of file"):
         resolve_dataset("d.xlsx", tmp_path)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from workbench.engine.errors import InputError
 from workbench.engine.paths import assets_dir
-from workbench.engine.text import nearest
+from workbench.engine.text import nearest, one_line
 
 BUILT_IN = {
     "glossary": "glossary.jsonl",
@@ -66,21 +66,33 @@ def resolve_dataset(reference: str, base_dir: Path | None = None) -> DatasetSour
     """What a recipe's `dataset.path` means; relative paths start from `base_dir`. Raises InputError."""
     if reference in BUILT_IN:
         return DatasetSource(reference, "built-in", assets_dir() / BUILT_IN[reference])
-    path = Path(reference).expanduser()
-    if not path.is_absolute():
-        path = (base_dir or Path.cwd()) / path
-    if path.is_file():
-        if kind_of_file(path) is None:
-            raise InputError(f"{path.name} is not a kind of file that can be read.",
-                             f"Readable: {', '.join(KINDS)}; all but .parquet also with {' or '.join(COMPRESSED)}.")
-        return DatasetSource(reference, "file", path.resolve())
-    if path.is_dir():
-        return DatasetSource(reference, "folder", path.resolve())
+    if not reference.strip():
+        raise InputError("No dataset is named.", f"Built in: {', '.join(BUILT_IN)}.")
+    try:
+        found = _on_this_disk(reference, base_dir)
+    except (OSError, RuntimeError) as error:  # a name too long, or the home of nobody
+        raise InputError(f"There is no dataset {one_line(reference, 60)!r}: {one_line(str(error), 60)}.") from None
+    if found is not None:
+        return found
     if _HUB_ID.fullmatch(reference) and not reference.startswith(".") and kind_of_file(Path(reference)) is None:
         return DatasetSource(reference, "hub", None)
     guess = nearest(reference, BUILT_IN)
     raise InputError(f"There is no dataset {reference!r}: no such file, and not an owner/name id on the Hub.",
                      f"Did you mean {guess}?" if guess else f"Built in: {', '.join(BUILT_IN)}.")
+
+
+def _on_this_disk(reference: str, base_dir: Path | None) -> DatasetSource | None:
+    path = Path(reference).expanduser()
+    if not path.is_absolute():
+        path = (base_dir or Path.cwd()) / path
+    if path.is_dir():
+        return DatasetSource(reference, "folder", path.resolve())
+    if not path.is_file():
+        return None
+    if kind_of_file(path) is None:
+        raise InputError(f"{path.name} is not a kind of file that can be read.",
+                         f"Readable: {', '.join(KINDS)}; all but .parquet also with {' or '.join(COMPRESSED)}.")
+    return DatasetSource(reference, "file", path.resolve())
 
 
 def files_of(source: DatasetSource, split: str | None) -> list[tuple[Path, str]]:
