@@ -163,6 +163,7 @@ def logs(run: RunArgument = "last", lines: Annotated[int, typer.Option("--lines"
 def stop(run: RunArgument = "last", json: Json = False) -> None:
     """Ask a run to stop after its current step; what it learned is saved."""
     from workbench import console
+    from workbench.engine.runs.chain import chain_from
     from workbench.engine.runs.control import send_command
 
     found = support.find(run)
@@ -171,6 +172,8 @@ def stop(run: RunArgument = "last", json: Json = False) -> None:
         console.print_json({"id": found.id, "command": "stop"})
     else:
         print(f"{found.id} was asked to stop; it ends after its current step. See: workbench show {found.id}")
+        if later := chain_from(found)[1:]:
+            print(f"Later stages will not start: {', '.join(one.id for one in later)}.")
 
 
 @app.command()

@@ -86,6 +86,8 @@ class TrainingSettings(Section):
     """Checkpoints kept; older ones are deleted."""
     eval_steps: Positive | None = None
     """Evaluate every so many steps; default: once an epoch when there is something to evaluate on."""
+    eval_on_start: bool = True
+    """Evaluate before the first step, too: what training is compared with."""
     early_stopping_patience: Positive | None = None
     """Stop after so many evaluations without a better `metric_for_best_model`; null: never."""
     load_best_model_at_end: bool = False

@@ -50,12 +50,9 @@ class ModelSource:
 
     @property
     def label(self) -> str:
-        """Its name, with the adapter's."""
-        if self.adapter is None:
-            return self.name
-        # A run's result is called `model`, whoever it is of.
-        owner = self.adapter.parent if self.adapter.name == "model" else self.adapter
-        return f"{self.name} with the adapter {owner.name}"
+        """Its name in a sentence, with the adapter's: folders by their last part."""
+        name = folder_title(self.path) if self.kind == "folder" and self.path is not None else self.name
+        return name if self.adapter is None else f"{name} with the adapter {folder_title(self.adapter)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +100,11 @@ def find_model(reference: str, base_dir: Path | None = None) -> ModelSource | No
         if "/" in reference:
             return ModelSource(reference, "hub", None, {})
     return None
+
+
+def folder_title(folder: Path) -> str:
+    """A folder's last part; a run's result is called `model` whoever it is of, so the run's id for that."""
+    return folder.parent.name if folder.name == "model" and folder.parent.name else folder.name
 
 
 def list_models() -> list[ModelInfo]:

@@ -52,9 +52,17 @@ def origin_of(run: RunDirectory, depth: int = 0) -> ModelSource:
 
 def is_reward_model(source: ModelSource) -> bool:
     """Whether it scores answers and cannot write any."""
-    if source.adapter is not None:
-        return read_json(source.adapter / ADAPTER_CONFIG).get("task_type") == "SEQ_CLS"
-    names = source.config.get("architectures")
+    return is_reward_folder(source.adapter) if source.adapter is not None else _scores(source.config)
+
+
+def is_reward_folder(folder: Path) -> bool:
+    """The same of a folder with an adapter or a model."""
+    adapter = read_json(folder / ADAPTER_CONFIG)
+    return adapter.get("task_type") == "SEQ_CLS" if adapter else _scores(read_json(folder / "config.json"))
+
+
+def _scores(config: dict[str, Any]) -> bool:
+    names = config.get("architectures")
     return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
 
 

@@ -120,8 +120,8 @@ class RunsTable(DataTable[Text]):
         """The name; of a stage its place in the pipeline, with a line down to the next one."""
         if run.pipeline is None:
             return Text(run.run.name, no_wrap=True, overflow="ellipsis")
-        return Text.assemble((f"{self._marks.get(run.id, ' ')} {run.pipeline.stage}/{run.pipeline.of} ", self._ink("muted")), run.run.name,
-                             no_wrap=True, overflow="ellipsis")
+        place = f"{self._marks.get(run.id, ' ')} {run.pipeline.stage}/{run.pipeline.of} "
+        return Text.assemble((place, self._ink("muted")), run.run.name, no_wrap=True, overflow="ellipsis")
 
     def _state(self, run: RunSummary) -> Text:
         return Text(f"{'*' if self._ascii else '●'} {run.state}", self._ink(run.state), no_wrap=True)
