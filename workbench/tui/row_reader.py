@@ -1,6 +1,7 @@
 """The rows of a recipe's dataset, page by page. Everything here blocks: it belongs in a thread."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import chain
@@ -23,6 +24,7 @@ Item = Located | Rejected
 PAGE = 200
 _PAGE_CHARACTERS = 4_000_000
 """A page ends early when its rows are as long as this: no more than a few megabytes are held at once."""
+_CONTEXT = 20
 _PREVIEW = 160
 _MOST_HELD = 20 * PAGE
 _MOST_CHARACTERS = 32_000_000
@@ -65,16 +67,16 @@ class RowReader:
             return self._page(cancelled)
 
     def page_at(self, source: str | None, line: int, cancelled: Callable[[], bool]) -> tuple[int, list[Item]]:
-        """The number of the first row of `source` (None: any) at or behind a line, and the page from there on."""
+        """The number of the first row of `source` (None: any) at or behind a line, and the rows around it: some from
+        before it, and the page from there on. None where there is none."""
+        before: deque[Item] = deque(maxlen=_CONTEXT)
         with self._lock:
             if self._last is None or source != self._last.source or line <= self._last.line:
                 self._restart()
-            while not cancelled():
-                item = self._next()
-                if item is None:
-                    return self.position, []
+            while not cancelled() and (item := self._next()) is not None:
                 if item.line >= line and source in (None, item.source):
-                    return self.position - 1, [item, *self._page(cancelled)]
+                    return self.position - 1, [*before, item, *self._page(cancelled)]
+                before.append(item)
             return self.position, []
 
     def _page(self, cancelled: Callable[[], bool]) -> list[Item]:

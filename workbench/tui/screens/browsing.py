@@ -105,8 +105,9 @@ class BrowsingScreen(WorkbenchScreen):
     @work(thread=True, exclusive=True, group="rows")
     def _find(self, reader: RowReader, source: str | None, line: int) -> None:
         def take(found: tuple[int, list[Item]]) -> None:
-            if found[1]:
-                self._take(reader, *found, found[0])
+            number, items = found
+            if items:
+                self._take(reader, reader.position - len(items), items, number)
             else:
                 self._say("")
                 self.notify(f"There is no line {line:,}.", markup=False)

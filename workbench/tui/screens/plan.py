@@ -116,7 +116,7 @@ class PlanScreen(RecipeFileScreen):
         self._plan = plan
         self.query_one(MemoryTable).show(plan)
         self.query_one(SuggestionList).show(plan.suggestions)
-        self.query_one(PlanFacts).show(plan)
+        self.query_one(PlanFacts).show(plan, self.base_dir)
         self.show_rehearsals()
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
         self.refresh_bindings()

@@ -1,11 +1,16 @@
 """What a plan would do, in words: what is trained, how much work, the peak and its moment, time, warnings."""
 
+from pathlib import Path
+
 from textual.content import Content
 from textual.geometry import Size
 
 from workbench.engine.data.findings import refused
+from workbench.engine.errors import InputError
 from workbench.engine.figures import count, duration, gib
+from workbench.engine.objective_checks import reward_references
 from workbench.engine.planning import Plan
+from workbench.engine.rewards import reward_source
 from workbench.engine.text import one_line
 from workbench.tui.data_checks import DataCheck
 from workbench.tui.widgets.data_summary import check_sentence
@@ -28,6 +33,7 @@ class PlanFacts(Lines):
         self._plan: Plan | None = None
         self._rehearsal: RehearsalStatus | None = None
         self._check: DataCheck | None = None
+        self._base_dir = Path()
 
     def show_check(self, check: DataCheck | None) -> None:
         """Show how the check of this plan's data stands."""
@@ -39,9 +45,9 @@ class PlanFacts(Lines):
         self._rehearsal = status
         self.redraw()
 
-    def show(self, plan: Plan) -> None:
-        """Show another plan."""
-        self._plan = plan
+    def show(self, plan: Plan, base_dir: Path) -> None:
+        """Show another plan; its relative paths start from `base_dir`."""
+        self._plan, self._base_dir = plan, base_dir
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -55,7 +61,8 @@ class PlanFacts(Lines):
             return []
         lines: list[Content] = []
         label_width = 11 if width >= _WIDE else 10
-        facts = [*plan_facts(plan, self._rehearsal, self.ascii), ("data", check_sentence(self._check, plan.recipe))]
+        facts = [*plan_facts(plan, self._rehearsal, self.ascii), *reward_facts(plan, self._base_dir),
+                 ("data", check_sentence(self._check, plan.recipe))]
         for label, text in facts:
             lines += wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
         for warning in plan.warnings:
@@ -76,6 +83,10 @@ def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> li
     column = plan.comparison[plan.recipe.tuning] if plan.comparison else None
     estimate = column.estimate if column else None
     facts = []
+    if plan.stages:
+        names = (" -> " if ascii else " → ").join(stage.recipe.objective for stage in plan.stages)
+        facts.append(("pipeline", f"{names}; the form and these figures are the first stage's, the others are in the "
+                                  f"file. Largest peak of all: {gib(plan.peak_bytes, 2)}"))
     if plan.architecture is not None and estimate is not None:
         share = estimate.trainable_parameters / plan.architecture.parameters
         facts.append(("trains", f"{count(estimate.trainable_parameters)} of {count(plan.architecture.parameters)} "
@@ -94,6 +105,22 @@ def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> li
     else:
         about = f"about {duration(plan.seconds)} at " if plan.seconds is not None else ""
         facts.append(("time", f"{about}{plan.throughput.tokens_per_second:,.0f} tokens/s, as measured here"))
+    return facts
+
+
+def reward_facts(plan: Plan, base_dir: Path) -> list[tuple[str, str]]:
+    """What scores the answers of reinforcement learning: whose code will run, or which model."""
+    if plan.recipe.objective != "rlhf":
+        return []
+    facts = []
+    for reference in reward_references(plan.recipe):
+        try:
+            source = reward_source(reference, base_dir)
+        except InputError:
+            continue  # it is among the problems
+        whose = {"function": f"runs your code: {source.value} in {source.path}",
+                 "model": f"a reward model: {source.path}"}
+        facts.append(("reward", whose.get(source.kind, f"{source.reference}, built in")))
     return facts
 
 
