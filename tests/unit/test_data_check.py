@@ -192,6 +192,14 @@ def test_faults_stand_at_their_setting(tmp_path: Path) -> None:
     assert caught.value.field == "dataset.path"
 
 
+def test_what_is_on_the_hub_is_counted_at_launch(tmp_path: Path) -> None:
+    for dataset in ("trl-lib/Capybara", ["trl-lib/Capybara", str(write(tmp_path / "t.jsonl", rows(3)))]):
+        planned = plan(dataset)
+        assert planned.problems == ()
+        assert (planned.rows, planned.steps, planned.tokens) == (None, None, None)
+        assert "trl-lib/Capybara is on the Hub: its rows are counted at launch." in planned.warnings
+
+
 def test_large_data_is_planned_by_its_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(facts_module, "LOOKED_AT_BYTES", 1 << 20)
     path = write(tmp_path / "t.jsonl", rows(100_000))

@@ -141,6 +141,8 @@ def test_a_mapping_wins_over_names() -> None:
         "messages": [user("q"), assistant("a")]}
     assert only([row], "rlhf", columns={"prompt": "question", "gold": "text"})["gold"] == "t"
     assert only([row], "cpt", columns={"text": "answer"}) == {"text": "a"}
+    for completion, answer in ((5, None), ([5], None), ([assistant("x")], "x"), ("y", "y")):
+        assert only([{"prompt": "p", "completion": completion}], "rlhf").get("answer") == answer
     # A column that the first rows leave out is no fault of the mapping.
     found = convert([{"q": "x", "a": "y"}, {"q": "x", "a": "y", "s": "be brief"}], "sft",
                     columns={"prompt": "q", "completion": "a", "system": "s"})

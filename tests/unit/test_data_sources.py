@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from workbench.engine.data import streams
+from workbench.engine.data import sources, streams
 from workbench.engine.data.examples import Located, Rejected, read_examples
 from workbench.engine.data.readers import read_rows
 from workbench.engine.data.sources import KINDS, DataError, resolve_dataset
@@ -201,20 +201,20 @@ def test_a_folder_has_a_file_per_split(tmp_path: Path) -> None:
     (folder / "README.md").write_text("not data")
     (folder / ".hidden.jsonl").write_text("{")
 
-    def sources(split: str | None) -> list[str]:
+    def names(split: str | None) -> list[str]:
         part = DatasetPart(path="data", split=split)
         return [row.source for row in read_examples(part, "sft", tmp_path)]
 
     assert resolve_dataset("data", tmp_path).kind == "folder"
-    assert sources(None) == ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"]
-    assert sources("dev") == ["data/validation.jsonl"]
-    assert sources("test") == ["data/more/test.jsonl"]
+    assert names(None) == ["data/train-00000-of-00002.jsonl", "data/train-00001-of-00002.jsonl"]
+    assert names("dev") == ["data/validation.jsonl"]
+    assert names("test") == ["data/more/test.jsonl"]
     with pytest.raises(DataError, match="no file for the split 'extra'") as caught:
-        sources("extra")
+        names("extra")
     assert caught.value.hint == "Its splits, by the names of its files: test, train, validation."
     (folder / "train.csv").write_text("prompt,completion\n")
     with pytest.raises(DataError, match="mixes CSV and JSON lines"):
-        sources("train")
+        names("train")
 
 
 def test_a_folder_without_splits_is_all_trained_on(tmp_path: Path) -> None:
@@ -229,6 +229,14 @@ def test_a_folder_without_splits_is_all_trained_on(tmp_path: Path) -> None:
         list(read_examples(DatasetPart(path=str(tmp_path / "empty")), "cpt", None))
 
 
+def test_a_whole_disk_is_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_MOST_ENTRIES", 5)
+    for number in range(6):
+        (tmp_path / f"{number}.jsonl").write_text(GOOD)
+    with pytest.raises(DataError, match="holds more than 5 files and folders"):
+        list(read_examples(DatasetPart(path=str(tmp_path)), "sft", None))
+
+
 def test_references(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text(GOOD)
     assert resolve_dataset("d.jsonl", tmp_path).kind == "file"
@@ -237,6 +245,11 @@ def test_references(tmp_path: Path) -> None:
     for wrong in ("nope", "./nope.jsonl", "data/nope.parquet"):
         with pytest.raises(InputError, match="There is no dataset"):
             resolve_dataset(wrong, tmp_path)
+    for wrong in ("x" * 300, "x" * 5000, "a\0b", "~nobody-at-all/x"):
+        with pytest.raises(InputError, match="There is no dataset"):
+            resolve_dataset(wrong, tmp_path)
+    with pytest.raises(InputError, match="No dataset is named"):
+        resolve_dataset(" ", tmp_path)
     (tmp_path / "d.xlsx").write_text("")
     with pytest.raises(InputError, match=r"d\.xlsx is not a kind of file"):
         resolve_dataset("d.xlsx", tmp_path)

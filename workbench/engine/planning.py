@@ -267,8 +267,10 @@ def _dataset(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
         return None
     report = facts.report
     stopping = refused(report.findings, recipe.data)
-    hint = how_to_pass(stopping, recipe.data)
-    problems += [PlanProblem("dataset.path", finding.message, hint) for finding in stopping]
+    way_out = f" {how_to_pass(stopping, recipe.data)}"
+    for finding in stopping:
+        problems.append(PlanProblem("dataset.path", finding.message, f"{finding.hint or ''}{way_out}".strip()))
+        way_out = ""  # said once
     warnings += [finding.message for finding in report.findings if finding not in stopping]
     warnings += [f"{name} is on the Hub: its rows are counted at launch." for name in facts.remote]
     if not report.exact:

@@ -30,6 +30,7 @@ def main(run_id: str) -> int:
     reporter = Reporter(run)
     reporter.started()
     signal.signal(signal.SIGTERM, stop_while_loading)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         with ExitStack() as stack:
             ending = _train(run, reporter, stack)
@@ -48,7 +49,7 @@ def main(run_id: str) -> int:
 def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("loading libraries")
     # Here, not above: these take seconds, and the run is on screen meanwhile.
-    from transformers import PrinterCallback, set_seed
+    from transformers import PrinterCallback
 
     from workbench.worker import adapters
     from workbench.worker.callbacks.control import ControlCallback
@@ -63,7 +64,6 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
     from workbench.worker.probe import ProbeCallback
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     recipe = load_recipe(run.recipe)
     source = resolve_model(recipe.model)
     adapters.check_artefact(source)
@@ -83,7 +83,6 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     samples.rows = rows.held_out if rows.held_out is not None else rows.train
     control.check_before_training()
     reporter.phase(f"loading {source.label}")
-    set_seed(recipe.training.seed)  # a reward model's head begins random
     model = _load_model(recipe, source)
     beginning = adapters.Beginning(model, source)
     control.check_before_training()
@@ -101,17 +100,15 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     trainer.train()
     reporter.phase("saving the model")
     checkpoints.save_final(trainer.state.global_step)
-    cut_short = trainer.state.global_step < trainer.state.max_steps and not evaluation.stopped_early
-    return STOPPED if cut_short else FINISHED
+    return FINISHED if evaluation.stopped_early or trainer.state.global_step >= trainer.state.max_steps else STOPPED
 
 
 def _load_tokenizer(recipe: Recipe, source: ModelSource, run: RunDirectory,
                     reporter: Reporter) -> "PreTrainedTokenizerBase":
-    from workbench.worker.adapters import tokenizer_source
     from workbench.worker.data.templates import choose_template
     from workbench.worker.loading import load_tokenizer
 
-    tokenizer, own_template = load_tokenizer(tokenizer_source(source))
+    tokenizer, own_template = load_tokenizer(source)
     template = choose_template(tokenizer, recipe.data.chat_template, own=own_template, model=source.name,
                                base_dir=run.path)
     if template.name == "plain" and recipe.data.chat_template == "auto":
@@ -120,8 +117,11 @@ def _load_tokenizer(recipe: Recipe, source: ModelSource, run: RunDirectory,
 
 
 def _load_model(recipe: Recipe, source: ModelSource) -> "PreTrainedModel | PeftModel":
+    from transformers import set_seed
+
     from workbench.worker import adapters, loading
 
+    set_seed(recipe.training.seed)  # a reward model's head begins random
     device = loading.pick_device(recipe.hardware.use_cpu)
     base = loading.load_model(source, dtype=loading.pick_dtype(recipe.training.dtype, device), device=device,
                               attn_implementation=recipe.training.attn_implementation,

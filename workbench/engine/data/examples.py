@@ -27,6 +27,8 @@ from workbench.engine.text import nearest
 
 __all__ = ["Located", "Rejected", "detect", "examples_of", "read_examples", "sequences"]
 
+_MOST_FORMS = 1000
+"""Sets of columns whose format is remembered."""
 _LOOKED_AT = 20
 """Rows that are looked at for one whose columns fit, before the whole file is refused."""
 
@@ -178,6 +180,8 @@ class _Converter:
         filled = {name: value for name, value in row.items() if value is not None}
         key = tuple((name, type(value)) for name, value in filled.items())
         if key not in self.forms:
+            if len(self.forms) >= _MOST_FORMS:
+                self.forms.clear()
             try:
                 self.forms[key] = detect(filled, "orpo", self.part.columns)
             except DataError:
@@ -190,13 +194,11 @@ class _Converter:
         theirs = {column: name for name, column in mapping.items() if name not in FIELDS}
         used = {column for name, column in self.form.columns.items() if name != "completion"}
         extras = {theirs.get(name, str(name)): value for name, value in row.items() if name not in used}
-        for name in ("prompt", "tools"):
+        for name in ("prompt", "completion", "tools"):
             extras.pop(name, None)
-        answer = extras.pop("completion", None) or found.chosen
-        if isinstance(answer, list):
-            answer = answer[-1]["content"]
+        answer = found.chosen
         if answer is not None:
-            extras.setdefault("answer", answer)
+            extras.setdefault("answer", answer if isinstance(answer, str) else answer[-1]["content"])
         return {"prompt": found.prompt, **{name: self._plain(name, value) for name, value in extras.items()
                                            if value is None or isinstance(value, bool | int | float | str)}}
 

@@ -45,5 +45,4 @@ def how_to_pass(stopping: Iterable[Finding], data: DataSettings) -> str:
     rejected = sum(finding.count for finding in stopping if finding.id == "rejected-rows")
     options = [f"--set data.allow=[{','.join(dict.fromkeys((*allowed, *new)))}]"] if new else []
     options += [f"--set data.max_rejected_rows={rejected}"] if rejected else []
-    hints = dict.fromkeys(finding.hint for finding in stopping if finding.hint)
-    return " ".join([*hints, f"Mend the data, or start all the same with `{' '.join(options)}`."])
+    return f"Mend the data, or start all the same with `{' '.join(options)}`."

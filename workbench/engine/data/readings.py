@@ -39,6 +39,8 @@ def read_prompt(row: Row, form: Format) -> Reading:
     prompt = in_order(_prompt(row, columns), answered=False)
     column = columns.get("completion") or columns.get("output")
     answer = row.get(column) if column else None
+    if values.is_messages(answer):
+        return Reading(prompt, values.messages(answer, str(column)))
     return Reading(prompt, answer if isinstance(answer, str) else None)
 
 

@@ -14,7 +14,8 @@ from workbench.engine.data.seen import Seen
 from workbench.engine.recipe_data import FindingId
 
 MOST_REJECTED = 1000
-_MOST_PLACES = 5
+_MOST_PLACES, _MOST_NAMED = 5, 3
+"""Places kept for a finding, and named in its sentence."""
 _MOST_SAMPLED = 2000
 """Examples kept to look at: evenly spread, between half as many and so many."""
 _MOST_SAMPLED_BYTES = 8 << 20
@@ -187,7 +188,7 @@ def findings_of(train: Scan, held_out: Scan) -> tuple[int, tuple[Finding, ...]]:
          "An evaluation on rows that were trained on measures memory.", held_out.named(shared)),
     ]
     return duplicates, (*_rejected(train, held_out), *(
-        Finding(name, count, f"{words}.", hint, tuple(places))
+        Finding(name, count, f"{words}: {_listed(count, places[:_MOST_NAMED])}.", hint, tuple(places))
         for name, count, words, hint, places in found if count))
 
 
@@ -199,8 +200,12 @@ def _rejected(train: Scan, held_out: Scan) -> tuple[Finding, ...]:
     places = tuple(f"{row.source}:{row.line}" for row in rejected[:_MOST_PLACES])
     more = f" ({_rows(count - 1, 'more cannot', 'more cannot')} be used)" if count > 1 else ""
     return (Finding("rejected-rows", count, f"{places[0]}: {rejected[0].reason}{more}.",
-                    "Rows that cannot be used are set aside into rejected_rows.jsonl.", places),)
+                    "Rows that a run sets aside are kept in its rejected_rows.jsonl.", places),)
 
 
 def _rows(count: int, one: str, several: str) -> str:
     return f"{count:,} row {one}" if count == 1 else f"{count:,} rows {several}"
+
+
+def _listed(count: int, places: list[str]) -> str:
+    return ", ".join(places) + (", …" if count > len(places) else "")
