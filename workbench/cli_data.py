@@ -40,21 +40,26 @@ def data(
     """Detect the format of a dataset, check it, and show its rows as a model will see them."""
     from workbench import console
     from workbench.engine.inspection import Inspector
+    from workbench.engine.pipeline import stage_recipes
 
     recipe, base_dir, notes = _recipe(source, model, objective, overrides or [])
     inspector = Inspector()
     loud = not json and sys.stderr.isatty()
     try:
-        everything = _is_small(recipe, base_dir) if every_row is None else every_row
-        document = inspector.inspect(recipe, base_dir, _show if loud else _quiet, everything=everything).document
+        documents = []
+        for stage in stage_recipes(recipe) or (recipe,):
+            everything = _is_small(stage, base_dir) if every_row is None else every_row
+            found = inspector.inspect(stage, base_dir, _show if loud else _quiet, everything=everything).document
+            documents.append((stage, found))
     finally:
         inspector.close()
         if loud:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
     if json:
-        console.print_json(document)
+        stages = {"stages": [document for _, document in documents]} if recipe.stages else {}
+        console.print_json({**documents[0][1], **stages})
     else:
-        print(data_text(recipe.dataset.label, document, notes))
+        print("\n\n".join(data_text(stage.dataset.label, document, notes) for stage, document in documents))
 
 
 def _recipe(source: str, model: str | None, objective: str | None,

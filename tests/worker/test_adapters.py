@@ -86,7 +86,7 @@ def begin(objective: str, tuning: str, model: str, output_dir: Path) -> tuple[An
     recipe = parse_recipe(RECIPE, overrides=[f"model={model}", f"tuning={tuning}", f"objective={objective}"])
     source = resolve_model(recipe.model)
     device = torch.device("cpu")
-    tokenizer, _ = loading.load_tokenizer(adapters.tokenizer_source(source))
+    tokenizer, _ = loading.load_tokenizer(source)
     base = loading.load_model(source, dtype=torch.float32, device=device,
                               rewards=objective == "reward",
                               quantization=recipe.quantization if tuning == "qlora" else None)

@@ -1,6 +1,5 @@
 """Adapters from disk: checked before anything of them is loaded, put on their base, trained on, or merged into it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -114,10 +113,3 @@ class Beginning:
         reference = getattr(trainer, "ref_model", None)
         if self._merged and reference is not None:
             trainer.accelerator.unwrap_model(reference).load_state_dict(trainer.model.state_dict())
-
-
-def tokenizer_source(source: ModelSource) -> ModelSource:
-    """Where the tokenizer comes from: the adapter's directory where it has one, with the template it learned."""
-    if source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file():
-        return replace(source, path=source.adapter, adapter=None)
-    return source

@@ -105,11 +105,10 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
 
 def _load_tokenizer(recipe: Recipe, source: ModelSource, run: RunDirectory,
                     reporter: Reporter) -> "PreTrainedTokenizerBase":
-    from workbench.worker.adapters import tokenizer_source
     from workbench.worker.data.templates import choose_template
     from workbench.worker.loading import load_tokenizer
 
-    tokenizer, own_template = load_tokenizer(tokenizer_source(source))
+    tokenizer, own_template = load_tokenizer(source)
     template = choose_template(tokenizer, recipe.data.chat_template, own=own_template, model=source.name,
                                base_dir=run.path)
     if template.name == "plain" and recipe.data.chat_template == "auto":
