@@ -219,6 +219,18 @@ def test_a_bad_template_is_a_sentence(text: str, says: str, tmp_path: Path, monk
     assert says in raised.value.message
 
 
+def test_an_answer_ends_with_the_turn_where_the_tokenizer_knows_its_end_and_with_eos_in_any_case() -> None:
+    tokenizer = fresh_tokenizer()
+    choose_template(tokenizer, "chatml", own=True, model="m")
+    assert "Small matrices é.<|end|>\n" in str(tokenizer.apply_chat_template(ASK + GOOD, tokenize=False))
+    tokenizer.add_tokens(["<|im_end|>"], special_tokens=True)
+    choose_template(tokenizer, "chatml", own=True, model="m")
+    assert "Small matrices é.<|im_end|><|end|>\n" in str(tokenizer.apply_chat_template(ASK + GOOD, tokenize=False))
+    tokenizer.eos_token = "<|im_end|>"
+    choose_template(tokenizer, "chatml", own=True, model="m")
+    assert "Small matrices é.<|im_end|>\n" in str(tokenizer.apply_chat_template(ASK + GOOD, tokenize=False))
+
+
 def test_an_unknown_template_gets_the_nearest_name() -> None:
     with pytest.raises(InputError) as raised:
         choose_template(fresh_tokenizer(), "chatlm", own=True, model="m")
