@@ -127,7 +127,8 @@ class DataChecks:
             self._worker.cancel()
         current = self._known.get(self._current)
         if current is not None and not current.done:
-            if current.structure is None and current.document is None:
+            # What was left before tokens were looked at is no check; what was left behind them is a bounded one.
+            if current.document is None and not current.note:
                 del self._known[self._current]
             else:
                 self._known[self._current] = replace(current, doing="", share=None)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.engine.catalog.architecture import architecture_from_config
-from workbench.engine.catalog.models import ModelSource, find_model, read_config, resolve_model
+from workbench.engine.catalog.models import ModelSource, cached_snapshot, find_model, read_config, resolve_model
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import LoraSettings, Recipe
 from workbench.engine.recipe_file import load_recipe
@@ -17,10 +17,13 @@ _DEEPEST = 50  # an adapter on a model on an adapter …: further down, folders 
 
 
 def trained_model(reference: str, base_dir: Path | None = None, depth: int = 0) -> ModelSource | None:
-    """What a run, RUN:step, or a folder with an adapter stands for; None for any other word. Raises InputError."""
+    """What a run, RUN:step, or an adapter in a folder or in the Hub's cache stands for; None for any other word.
+
+    Raises InputError.
+    """
     directory = _folder(reference, base_dir)
     if directory is None:
-        directory = named_artefact(reference)
+        directory = named_artefact(reference) or cached_snapshot(reference, ADAPTER_CONFIG)
     return None if directory is None else source_of(directory, depth)
 
 

@@ -65,7 +65,9 @@ def _sources(text: str) -> str | list[dict[str, Any]]:
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         weighted = _WEIGHTED.fullmatch(part)
         parts.append({"path": weighted["path"], "weight": float(weighted["weight"])} if weighted else {"path": part})
-    return parts if len(parts) > 1 else parts[0]["path"] if parts else text
+    if len(parts) == 1 and "weight" not in parts[0]:
+        return str(parts[0]["path"])
+    return parts or text
 
 
 def keep_part_settings(fresh: str | list[dict[str, Any]], before: str | Sequence[dict[str, Any]]) -> Any:

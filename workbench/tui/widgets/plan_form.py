@@ -109,14 +109,12 @@ class PlanForm(VerticalScroll, can_focus=False):
 
     def set_value(self, key: str, value: Any) -> None:
         """Set one field, as if typed."""
+        if not any(field.spec.key == key for field in self.query(Field)):
+            self.set_values({key: value})
+            return
         field = self._field(key)
         field.show(value)
         self._take(field)
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """The recipe's data as it stands, valid or not. Read only."""
-        return self._data
 
     def set_values(self, values: Mapping[str, Any]) -> None:
         """Set several settings at once, those without a field too, and tell of the result once."""
