@@ -3,14 +3,17 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench import cli_memory
+from workbench import cli_data, cli_memory
 from workbench import cli_support as support
 from workbench.cli_memory import Json, Overrides, RecipeArgument
 from workbench.engine.errors import InputError, WorkbenchError
+
+if TYPE_CHECKING:
+    from workbench.engine.runs.directory import RunDirectory
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]},
@@ -31,7 +34,7 @@ def demo(json: Json = False, overrides: Overrides = None) -> None:
     elif support.is_interactive():
         support.open_app(start="watch", run=run)
     else:
-        support.follow(run)
+        support.follow_chain(run)
 
 
 @app.command()
@@ -55,19 +58,36 @@ def train(recipe: RecipeArgument, detach: Annotated[bool, typer.Option(help="Ret
           json: Json = False, overrides: Overrides = None,
           name: Annotated[str | None, typer.Option(help="The run's name.")] = None) -> None:
     """Launch a recipe. It outlives this terminal; without --detach its lines are shown, Ctrl-C leaves it running."""
-    from workbench import console
-
     run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])])
-    if detach:
-        if json:
-            console.print_json({"id": run.id, "directory": str(run.path)})
-        else:
-            print(run.id)
+    _after_launch(run, detach, json)
+
+
+@app.command()
+def resume(run: RunArgument = "last", overrides: Overrides = None,
+           detach: Annotated[bool, typer.Option(help="Return at once.")] = False, json: Json = False) -> None:
+    """Go on with a pipeline at the stage that did not finish; --set changes that stage."""
+    started = support.resume_run(support.find(run), overrides or [])
+    _after_launch(started[0], detach, json)
+
+
+def _after_launch(run: "RunDirectory", detach: bool, json: bool) -> None:
+    from workbench import console
+    from workbench.engine.runs.chain import chain_from
+
+    chain = chain_from(run)
+    if detach and json:
+        stages = {"stages": [{"id": one.id, "directory": str(one.path)} for one in chain]} if len(chain) > 1 else {}
+        console.print_json({"id": run.id, "directory": str(run.path), **stages})
+    elif detach:
+        print("\n".join(one.id for one in chain))
     elif json:
         support.follow_quietly(run)
-        show(run.id, json=True)
+        documents = [support.document(one) for one in chain]
+        console.print_json({**documents[0], **({"stages": documents} if len(documents) > 1 else {})})
+        if any(document["state"] in ("failed", "crashed") for document in documents):
+            raise typer.Exit(1)
     else:
-        support.follow(run)
+        support.follow_chain(run)
 
 
 @app.command()
@@ -90,7 +110,7 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
     """Show everything known of a run."""
     from workbench import console
     from workbench.engine.runs.document import run_document
-    from workbench.engine.runs.follow import ending_lines, step_line
+    from workbench.engine.runs.follow import ending_lines, pipeline_line, step_line
     from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
     from workbench.engine.runs.store import RunFollower
 
@@ -100,6 +120,8 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
         console.print_json(run_document(follower))
         return
     print(f"{follower.run.id}: {follower.name}")
+    if line := pipeline_line(follower.run):
+        print(line)
     if line := peaks_line(memory_peaks(follower.state, estimated_peak(follower.run)), follower.state):
         print(line)
     losses = follower.state.metrics.get("train/loss")
@@ -116,10 +138,12 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
 def watch(run: RunArgument = "last") -> None:
     """Watch a run: on screen in a terminal, as plain lines elsewhere."""
     found = support.find(run)
+    if run == "last":
+        found = support.at_work(found)
     if support.is_interactive():
         support.open_app(start="watch", run=found)
     else:
-        support.follow(found)
+        support.follow_chain(found)
 
 
 @app.command()
@@ -139,6 +163,7 @@ def logs(run: RunArgument = "last", lines: Annotated[int, typer.Option("--lines"
 def stop(run: RunArgument = "last", json: Json = False) -> None:
     """Ask a run to stop after its current step; what it learned is saved."""
     from workbench import console
+    from workbench.engine.runs.chain import chain_from
     from workbench.engine.runs.control import send_command
 
     found = support.find(run)
@@ -147,6 +172,8 @@ def stop(run: RunArgument = "last", json: Json = False) -> None:
         console.print_json({"id": found.id, "command": "stop"})
     else:
         print(f"{found.id} was asked to stop; it ends after its current step. See: workbench show {found.id}")
+        if later := chain_from(found)[1:]:
+            print(f"Later stages will not start: {', '.join(one.id for one in later)}.")
 
 
 @app.command()
@@ -212,7 +239,7 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-for _command in (cli_memory.estimate, cli_memory.rehearse, cli_memory.explain):
+for _command in (cli_data.data, cli_memory.estimate, cli_memory.rehearse, cli_memory.explain):
     app.command()(_command)
 
 

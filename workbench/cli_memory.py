@@ -21,21 +21,24 @@ def rehearse(recipe: RecipeArgument, json: Json = False, overrides: Overrides = 
     """Run the recipe's trainer without weights or GPU and measure its memory; seconds. See also: workbench plan."""
     from workbench import console
     from workbench.engine.errors import InputError
+    from workbench.engine.pipeline import stage_recipes
     from workbench.engine.planning import estimate_recipe
     from workbench.engine.rehearsal import rehearse as run
 
     loaded = support.load(recipe, overrides or [])
     base_dir = recipe.resolve().parent
-    result = run(loaded, base_dir, on_progress=_quiet if json or not sys.stderr.isatty() else _show)
-    try:
-        estimate, why_not = estimate_recipe(loaded, base_dir), None
-    except InputError as error:
-        estimate, why_not = None, error.message
-    document = rehearsal_document(result, estimate.peak_bytes if estimate else None, why_not)
+    documents = []
+    for stage in stage_recipes(loaded) or (loaded,):
+        result = run(stage, base_dir, on_progress=_quiet if json or not sys.stderr.isatty() else _show)
+        try:
+            estimate, why_not = estimate_recipe(stage, base_dir), None
+        except InputError as error:
+            estimate, why_not = None, error.message
+        documents.append(rehearsal_document(result, estimate.peak_bytes if estimate else None, why_not))
+        if not json:
+            print(console.rehearsal_text(stage.name, documents[-1]))
     if json:
-        console.print_json(document)
-    else:
-        print(console.rehearsal_text(loaded.name, document))
+        console.print_json({**documents[0], **({"stages": documents} if loaded.stages else {})})
 
 
 def rehearsal_document(result: "Rehearsal", estimate_bytes: int | None, why_not: str | None = None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -44,15 +44,41 @@ def plan_recipe(recipe: "Recipe", path: Path, cards: Sequence[str] = ()) -> "Pla
 
 
 def launch_recipe(path: Path, overrides: list[str]) -> "RunDirectory":
-    """Plan a recipe and start it. Raises InputError or RunError."""
+    """Plan a recipe and start it; of a pipeline the first stage is returned. Raises InputError or RunError."""
     from workbench.engine.runs.launcher import launch
 
     recipe = load(path, overrides)
     return launch(recipe, plan_recipe(recipe, path), path.resolve().parent)
 
 
-def follow(run: "RunDirectory") -> None:
-    """Print a run's lines to its end; Ctrl-C leaves it running. Raises typer.Exit(1) when it failed."""
+def resume_run(run: "RunDirectory", overrides: list[str]) -> list["RunDirectory"]:
+    """Start the unfinished stages of a pipeline again. Raises InputError or RunError."""
+    from workbench.engine.runs.resume import resume
+
+    return resume(run, lambda recipe: plan_recipe(recipe, run.recipe), overrides)
+
+
+def follow_chain(run: "RunDirectory") -> None:
+    """Print the lines of a run, and of the stages after it, to their end; Ctrl-C leaves them running.
+
+    Raises typer.Exit(1) when one failed.
+    """
+    from workbench.engine.runs.chain import chain_from, stage_of
+
+    failed = False
+    for one in chain_from(run):
+        if place := stage_of(one):
+            print(f"{place.words}: {one.name}", flush=True)
+        name = follow(one)
+        if name is None:
+            return
+        failed = failed or name in ("failed", "crashed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def follow(run: "RunDirectory") -> str | None:
+    """Print a run's lines to its end and give its state; None when Ctrl-C left it running. Raises InputError."""
     from workbench.engine.runs.follow import follow_lines
     from workbench.engine.runs.store import RunFollower
 
@@ -63,20 +89,42 @@ def follow(run: "RunDirectory") -> None:
             print(line, flush=True)
     except KeyboardInterrupt:
         print(f"\n{run.id} goes on. Return to it: workbench watch {run.id}   Stop it: workbench stop {run.id}")
-        return
+        return None
     except FileNotFoundError:
         raise InputError(f"{run.id} was deleted.") from None
-    if follower.name in ("failed", "crashed"):
-        raise typer.Exit(1)
+    return follower.name
 
 
 def follow_quietly(run: "RunDirectory") -> None:
-    """Wait for a run's end."""
+    """Wait for the end of a run, and of the stages after it."""
+    from workbench.engine.runs.chain import chain_from
     from workbench.engine.runs.follow import follow_lines
     from workbench.engine.runs.store import RunFollower
 
-    for _ in follow_lines(RunFollower(run)):
-        pass
+    for one in chain_from(run):
+        for _ in follow_lines(RunFollower(one)):
+            pass
+
+
+def document(run: "RunDirectory") -> "dict[str, Any]":
+    """Everything known of a run, as `workbench show --json` prints it."""
+    from workbench.engine.runs.document import run_document
+    from workbench.engine.runs.store import RunFollower
+
+    follower = RunFollower(run)
+    follower.refresh()
+    return run_document(follower)
+
+
+def at_work(run: "RunDirectory") -> "RunDirectory":
+    """Of a pipeline the stage that runs, for a stage that still waits; else the run itself."""
+    from workbench.engine.runs.chain import chain_of, stage_of
+    from workbench.engine.runs.store import summarise
+
+    place = stage_of(run)
+    if place is None or summarise(run).state != "waiting":
+        return run
+    return next((one for one in chain_of(place.id) if summarise(one).state in ("queued", "running", "stalled")), run)
 
 
 def is_interactive() -> bool:

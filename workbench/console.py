@@ -12,6 +12,7 @@ from workbench.engine.errors import WorkbenchError
 from workbench.engine.explain.document import Bars, Explanation, Table, to_ascii
 from workbench.engine.figures import age, count, duration, gib, number
 from workbench.engine.planning import Plan
+from workbench.engine.runs.chain import by_chain
 from workbench.engine.runs.store import RunSummary
 from workbench.engine.text import one_line
 from workbench.engine.tuning import TUNINGS
@@ -43,10 +44,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[
 
 
 def runs_table(runs: Sequence[RunSummary]) -> str:
-    """Every run on a line."""
-    rows = [(run.id, run.state, f"{run.step}/{run.total_steps or '?'}", number(run.last_loss), age(run.started))
-            for run in runs]
-    return table(("RUN", "STATE", "STEP", "LOSS", "STARTED"), rows, right=(2, 3))
+    """Every run on a line, the stages of a pipeline one after the other."""
+    rows = [(run.id, run.state, f"{run.step}/{run.total_steps or '?'}", number(run.last_loss), age(run.started),
+             f"{run.pipeline.stage}/{run.pipeline.of} {run.pipeline.name}" if run.pipeline else "")
+            for run in by_chain(runs)]
+    header = ("RUN", "STATE", "STEP", "LOSS", "STARTED", "STAGE")
+    columns = 6 if any(run.pipeline for run in runs) else 5
+    return table(header[:columns], [row[:columns] for row in rows], right=(2, 3))
 
 
 def explanation_text(explanation: Explanation) -> str:
@@ -74,7 +78,17 @@ def _bars(bars: Bars, width: int) -> list[str]:
 
 
 def plan_text(plan: Plan) -> str:
-    """The memory table, steps and warnings."""
+    """The memory table, steps and warnings; of a pipeline, every stage's."""
+    if not plan.stages:
+        return _one_plan_text(plan)
+    of = len(plan.stages)
+    parts = [f"Stage {number} of {of}\n{_one_plan_text(stage)}" for number, stage in enumerate(plan.stages, 1)]
+    largest = max(plan.stages, key=lambda stage: stage.peak_bytes or 0)
+    peak = f"largest peak of the {of} stages: {gib(plan.peak_bytes, 2)}, in {largest.recipe.name}"
+    return "\n\n".join([*parts, peak])
+
+
+def _one_plan_text(plan: Plan) -> str:
     recipe = plan.recipe
     parameters = f"{count(plan.architecture.parameters)} parameters" if plan.architecture else "parameters unknown"
     lines = [f"{recipe.name}: {recipe.objective.upper()}, {TUNINGS[recipe.tuning].title} on {recipe.model} "
@@ -150,8 +164,9 @@ def rehearsal_text(name: str, document: dict[str, Any]) -> str:
 
 
 def _work_line(plan: Plan) -> str:
-    rows = f"{plan.rows:,} rows" if plan.rows is not None else "rows unknown until launch"
-    steps = f"{plan.steps:,} steps" if plan.steps is not None else "steps unknown until launch"
+    rows, steps = plan.size
+    rows = f"{rows} rows" if rows else "rows unknown until launch"
+    steps = f"{steps} steps" if steps else "steps unknown until launch"
     tokens = f"about {count(plan.tokens)} tokens" if plan.tokens is not None else "tokens unknown until launch"
     return f"{rows} · {steps} of {plan.recipe.effective_batch_size} rows · {tokens}"
 

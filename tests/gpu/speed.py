@@ -15,7 +15,8 @@ from tests.gpu.cases import Case, recipe_for
 from tests.gpu.training import by_worker, free, quietly, write_model, write_rows
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.chat_target import resolve_chat_target
-from workbench.engine.data.conversations import read_conversations
+from workbench.engine.data.examples import Located, read_examples
+from workbench.engine.recipe_data import DatasetPart
 from workbench.worker.chat import ChatModel
 from workbench.worker.loading import has_bfloat16, load_model, load_tokenizer, pick_dtype
 
@@ -49,7 +50,8 @@ def training_speed(case: Case, folder: Path, device: torch.device, steps: int) -
 def _plain_script(case: Case, folder: Path, device: torch.device, steps: int) -> float:
     source = resolve_model(str(write_model(case, folder, device)))
     tokenizer, _ = load_tokenizer(source)
-    rows = read_conversations(write_rows(case, folder), None).rows
+    part = DatasetPart(path=str(write_rows(case, folder)))
+    rows = [found.example for found in read_examples(part, "sft", None) if isinstance(found, Located)]
     times = _StepTimes()
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
     trainer = SFTTrainer(
@@ -60,7 +62,7 @@ def _plain_script(case: Case, folder: Path, device: torch.device, steps: int) ->
                        gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": False},
                        assistant_only_loss=True, bf16=has_bfloat16(device), use_cpu=device.type == "cpu",
                        logging_steps=_LOGGING_STEPS, save_strategy="no", report_to="none", disable_tqdm=True),
-        train_dataset=Dataset.from_list([{"messages": list(row)} for row in rows]), processing_class=tokenizer,
+        train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
         peft_config=lora if case.tuning == "lora" else None, callbacks=[times])
     trainer.train()
     counts = [entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry]

@@ -119,8 +119,8 @@ async def test_a_suggestion_is_applied_by_one_key(monkeypatch: pytest.MonkeyPatc
         assert suggestions.marked.words == "QLoRA"
         await pilot.press("ctrl+t")
         screen = await settled(pilot)
-        assert screen._recipe is not None
-        assert (screen._recipe.tuning, screen._recipe.training.per_device_train_batch_size) == ("qlora", 1)
+        assert screen.recipe is not None
+        assert (screen.recipe.tuning, screen.recipe.training.per_device_train_batch_size) == ("qlora", 1)
         assert field(screen, "tuning").value == "qlora"
         assert not suggestions.display
         assert "ctrl+t" not in screen.active_bindings

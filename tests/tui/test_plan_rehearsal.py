@@ -14,8 +14,7 @@ from workbench.engine.errors import RunError
 from workbench.engine.planning import Plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.rehearsal import Rehearsal, RehearsalCancelled
-from workbench.tui.screens import plan as plan_module
-from workbench.tui.screens import rehearsing
+from workbench.tui.screens import launching, rehearsing
 from workbench.tui.screens.plan import PlanScreen
 from workbench.tui.widgets.plan_facts import PlanFacts
 
@@ -77,7 +76,7 @@ async def test_progress_then_the_peak_beside_the_estimate(monkeypatch: pytest.Mo
             launched.append(rehearsal)
             raise RunError("not in this test")
 
-        monkeypatch.setattr(plan_module, "launch", record)
+        monkeypatch.setattr(launching, "launch", record)
         await pilot.press("ctrl+l")
         await settled(pilot)
         assert launched == [asdict(FOUND)]

@@ -15,7 +15,8 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe
 from workbench.tui.app import Hardware, WorkbenchApp
 from workbench.tui.screens.plan import PlanScreen
-from workbench.tui.widgets.fields import Choice, Field, text_to_value, value_to_text
+from workbench.tui.widgets.field_text import text_to_value, value_to_text
+from workbench.tui.widgets.fields import Choice, Field
 from workbench.tui.widgets.memory_table import MemoryTable
 
 GIB = 2**30
@@ -104,13 +105,13 @@ async def test_launching_waits_for_a_plan_that_is_still_being_made(monkeypatch: 
         raise RunError("not in this test")
 
     monkeypatch.setattr("workbench.tui.screens.plan.make_plan", slowly)
-    monkeypatch.setattr("workbench.tui.screens.plan.launch", record)
+    monkeypatch.setattr("workbench.tui.screens.launching.launch", record)
     async with application().run_test(size=(80, 24)) as pilot:
         await pilot.press("ctrl+l")
         assert not launched
         planning.set()
         screen = await settled(pilot)
-        assert [plan.recipe for plan in launched] == [screen._recipe]
+        assert [plan.recipe for plan in launched] == [screen.recipe]
 
 
 async def test_tuning_changes_by_arrow_and_hides_what_it_does_not_use() -> None:
@@ -121,8 +122,8 @@ async def test_tuning_changes_by_arrow_and_hides_what_it_does_not_use() -> None:
         assert field(screen, "lora.lora_r").display
         await pilot.press("left")
         screen = await settled(pilot)
-        assert screen._recipe is not None
-        assert screen._recipe.tuning == "full"
+        assert screen.recipe is not None
+        assert screen.recipe.tuning == "full"
         assert not field(screen, "lora.lora_r").display
 
 

@@ -12,7 +12,6 @@ import pytest
 from tests.tui.synthetic import H200, HOST
 from workbench.engine.atomic import write_json
 from workbench.engine.data.facts import dataset_facts
-from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.memory.calibration import PRIOR_RUNS, Band, band, calibrated, throughput, training_seconds
 from workbench.engine.memory.comparison import compare_tunings
@@ -64,13 +63,7 @@ def write_run(home: Path, number: int, recipe: Recipe = RECIPE, *, device: str =
     return run
 
 
-def fingerprint() -> str:
-    path = resolve_dataset("glossary", None).path
-    assert path is not None
-    return dataset_facts(path, None).fingerprint
-
-
-FINGERPRINT = fingerprint()
+FINGERPRINT = dataset_facts(RECIPE, None).fingerprint
 
 
 def test_without_history_the_band_is_the_default() -> None:

@@ -38,6 +38,12 @@ def test_model_and_dataset_are_enough() -> None:
     ("model: a\ndataset: {pth: x}\n", 2, "did you mean path?"),
     (MINIMAL + "objective: dpa\n", 3, "'dpo'"),
     ("model: [a\n", 2, "not valid YAML"),
+    ("model: a\ndataset:\n  - path: x\n    wieght: 2\n  - y\n", 4, "wieght is not a setting; did you mean weight?"),
+    ("model: a\ndataset:\n  path:\n    - path: x\n      weight: y\n", 5, "path.0.weight is 'y': input should be"),
+    ("model: a\ndataset: [{weight: 2}]\n", 2, "dataset.path.0.path is missing"),
+    ("model: a\ndataset: [3]\n", 2, "dataset.path.0 is 3: input should be a section"),
+    ("model: a\ndataset: []\n", 2, "dataset.path: it names no data"),
+    (MINIMAL + "data: {allow: [dupliates]}\n", 3, "data.allow.0 is 'dupliates'"),
     (MINIMAL + "tuning: qlor\n", 3, "'full', 'lora' or 'qlora'"),
 ])
 def test_bad_recipes_are_refused_with_file_and_line(text: str, line: int, words: str, tmp_path: Path) -> None:
@@ -47,6 +53,7 @@ def test_bad_recipes_are_refused_with_file_and_line(text: str, line: int, words:
         load_recipe(path)
     assert caught.value.message.startswith(f"{path}:{line}: ")
     assert words in caught.value.message
+    assert len(caught.value.problems) == (2 if "pth" in text else 1)
     assert caught.value.exit_code == 2
 
 
@@ -124,3 +131,24 @@ def test_recipes_with_mappings_in_them_are_hashable() -> None:
     text = MINIMAL + "stages: [{objective: sft}]\n"
     assert hash(parse_recipe(text)) == hash(parse_recipe(text))
     assert parse_recipe(text) in {parse_recipe(text)}
+
+
+def test_a_mixture_can_be_set_and_kept() -> None:
+    recipe = parse_recipe(MINIMAL, overrides=["dataset.path=[a, {path: b, weight: 2}]", "dataset.max_rows=3"])
+    assert [(part.path, part.weight, part.split) for part in recipe.dataset.parts] == [
+        ("a", None, "train"), ("b", 2.0, "train")]
+    text = "model: tiny-base\ndataset: [a, b]  # both\n"
+    kept = parse_recipe(text)
+    changed = kept.model_copy(update={"dataset": kept.dataset.model_copy(update={"max_rows": 3})})
+    assert update_yaml(text, changed).count("# both") == 1
+    assert parse_recipe(update_yaml(text, changed)) == changed
+    assert parse_recipe(update_yaml(MINIMAL, changed)).dataset == changed.dataset
+
+
+def test_rows_to_evaluate_on_are_read_like_the_others() -> None:
+    recipe = parse_recipe("model: a\ndataset: {path: b, eval_split: test, columns: {prompt: q}, format: prompts}\n")
+    (part,) = recipe.dataset.eval_parts
+    assert (part.path, part.split, part.columns, part.format) == ("b", "test", {"prompt": "q"}, "prompts")
+    apart = parse_recipe("model: a\ndataset: {path: b, eval_path: c, format: text}\n").dataset.eval_parts
+    assert [(part.path, part.split, part.format) for part in apart] == [("c", "train", "text")]
+    assert parse_recipe("model: a\ndataset: b\n").dataset.eval_parts == ()

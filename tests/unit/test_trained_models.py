@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from tests.unit.test_chat_target import checkpoint, make_run, save
+from workbench.engine.atomic import write_json
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.catalog.trained import is_reward_model
-from workbench.engine.chat_target import resolve_chat_target
-from workbench.engine.errors import InputError
+from workbench.engine.chat_target import chat_runs, resolve_chat_target
+from workbench.engine.errors import InputError, RunError
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.planning import make_plan
 from workbench.engine.recipe_file import parse_recipe
+from workbench.engine.runs.deletion import delete_run
 from workbench.engine.runs.launcher import resolve_recipe
+from workbench.engine.runs.store import list_runs
 
 LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 
@@ -112,3 +115,35 @@ def test_what_cannot_be_started_from_is_refused(tmp_path: Path) -> None:
     assert "leads back to itself" in problems(str(circle))[0][1]
     lost = foreign_adapter(tmp_path / "lost", base_model_name_or_path="/nowhere/model")
     assert "/nowhere/model, was not found" in problems(str(lost))[0][1]
+
+
+def test_an_adapter_in_the_hub_cache_is_known_by_its_id(tmp_path: Path) -> None:
+    snapshot = tmp_path / "hf" / "hub" / "models--someone--adapter" / "snapshots" / "abc"
+    snapshot.parent.mkdir(parents=True)
+    foreign_adapter(snapshot)
+    source = resolve_model("someone/adapter")
+    assert (source.name, source.adapter) == ("tiny-base", snapshot)
+
+
+def test_what_an_adapter_stands_on_is_not_deleted(home: Path) -> None:
+    full = make_run(home, "full", tuning="full")
+    save(full.model, 40, "config.json")
+    on_top = make_run(home, "on-top", time="20260101-120001")
+    write_json(on_top.plan, {"recipe": {"model": str(full.model), "tuning": "lora"}})
+    save(on_top.model, 40)
+    for run in (full, on_top):
+        run.status.write_text("{}")
+    with pytest.raises(RunError, match=f"the adapter of {on_top.id} stands on its model"):
+        delete_run(full)
+    delete_run(on_top)
+    delete_run(full)
+    assert not full.path.exists()
+
+
+def test_a_reward_model_is_nothing_to_chat_with(home: Path) -> None:
+    run = make_run(home, "judge", more="objective: reward\n")
+    save(run.model, 40)
+    (run.model / "adapter_config.json").write_text('{"task_type": "SEQ_CLS"}')
+    with pytest.raises(InputError, match="is a reward model: it scores answers"):
+        resolve_chat_target("judge")
+    assert chat_runs(list_runs()) == []

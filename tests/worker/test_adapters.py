@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import RunCommand
 from workbench.engine.catalog.models import resolve_model
+from workbench.engine.catalog.trained import start_faults
 from workbench.engine.chat_target import resolve_chat_target
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.recipe import Recipe
@@ -51,6 +52,7 @@ MESSAGES = {"prompt": [{"role": "user", "content": "What is LoRA?"}],
 ROWS: dict[str, dict[str, Any]] = {
     "sft": {"messages": MESSAGES["prompt"] + MESSAGES["chosen"]}, "dpo": MESSAGES, "orpo": MESSAGES,
     "kto": {"prompt": MESSAGES["prompt"], "completion": MESSAGES["chosen"], "label": True},
+    "reward": {side: MESSAGES["prompt"] + MESSAGES[side] for side in ("chosen", "rejected")},
 }
 
 
@@ -84,8 +86,9 @@ def begin(objective: str, tuning: str, model: str, output_dir: Path) -> tuple[An
     recipe = parse_recipe(RECIPE, overrides=[f"model={model}", f"tuning={tuning}", f"objective={objective}"])
     source = resolve_model(recipe.model)
     device = torch.device("cpu")
-    tokenizer, _ = loading.load_tokenizer(adapters.tokenizer_source(source))
+    tokenizer, _ = loading.load_tokenizer(source)
     base = loading.load_model(source, dtype=torch.float32, device=device,
+                              rewards=objective == "reward",
                               quantization=recipe.quantization if tuning == "qlora" else None)
     start = adapters.start_from(base, source, recipe)
     beginning = adapters.Beginning(start, source)
@@ -123,7 +126,7 @@ def test_runs_go_on_from_a_run(first: dict[str, Any], workbench: RunCommand, tmp
 
 def test_what_goes_on_is_the_adapter_and_it_alone_is_saved(first: dict[str, Any], tmp_path: Path) -> None:
     saved = load_file(Path(first["directory"]) / "model" / "adapter_model.safetensors")
-    for objective, tuning in (("sft", "qlora"), ("dpo", "qlora"), ("dpo", "lora"), ("kto", "lora")):
+    for objective, tuning in (("sft", "qlora"), ("dpo", "qlora"), ("dpo", "lora"), ("kto", "lora"), ("orpo", "lora")):
         trainer, _ = begin(objective, tuning, "last", tmp_path)
         model = trainer.model
         assert isinstance(model, PeftModel)
@@ -136,7 +139,7 @@ def test_what_goes_on_is_the_adapter_and_it_alone_is_saved(first: dict[str, Any]
         for name, parameter in model.named_parameters():
             if ".ref." in name:
                 assert torch.equal(parameter, saved[name.replace(".ref.", ".")])
-        assert ("ref" in model.peft_config) is (objective != "sft")
+        assert ("ref" in model.peft_config) is (objective in ("dpo", "kto"))
         save_model(trainer, tmp_path / f"{objective}-{tuning}")
         assert not (tmp_path / f"{objective}-{tuning}" / "ref").exists()
         assert load_file(tmp_path / f"{objective}-{tuning}" / "adapter_model.safetensors").keys() == saved.keys()
@@ -151,6 +154,31 @@ def test_full_tuning_after_an_adapter_is_held_to_the_merged_model(first: dict[st
     assert all(torch.equal(reference[name], ours[name]) for name in ours)
     moved = [name for name, value in base.state_dict().items() if not torch.equal(value, ours[name])]
     assert len(moved) == 28, "every adapted matrix differs from the base"
+
+
+@pytest.mark.parametrize("tuning", ["qlora", "full"])
+def test_a_reward_model_begins_with_what_the_policy_knows(tuning: str, first: dict[str, Any], tmp_path: Path) -> None:
+    saved = load_file(Path(first["directory"]) / "model" / "adapter_model.safetensors")
+    trainer, recipe = begin("reward", tuning, "last", tmp_path)
+    moving = {name.replace(".default.", "."): parameter for name, parameter in trainer.model.named_parameters()
+              if parameter.requires_grad}
+    assert any("score" in name for name in moving), "the head is trained too"
+    if tuning == "full":
+        policy, _ = begin("sft", "full", "last", tmp_path)
+        theirs = policy.model.state_dict()
+        assert all(torch.equal(value, theirs[name]) for name, value in moving.items() if "score" not in name)
+        return
+    assert all(torch.equal(moving[name], value) for name, value in saved.items())
+    # What it becomes is a reward model, which another one can go on from and which no policy can.
+    save_model(trainer, tmp_path / "judge")
+    again, _ = begin("reward", tuning, str(tmp_path / "judge"), tmp_path)
+    assert {name: value.shape for name, value in load_file(tmp_path / "judge" / "adapter_model.safetensors").items()
+            if "score" in name}
+    ours = dict(trainer.model.named_parameters())
+    assert all(torch.equal(parameter, ours[name]) for name, parameter in again.model.named_parameters()
+               if parameter.requires_grad)
+    assert [field for field, _, _ in start_faults(resolve_model(str(tmp_path / "judge")),
+                                                  recipe.model_copy(update={"objective": "sft"}))] == ["model"]
 
 
 def test_damaged_and_strange_adapters_are_refused(first: dict[str, Any], tmp_path: Path) -> None:

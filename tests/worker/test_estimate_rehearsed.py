@@ -14,7 +14,7 @@ DEPTH = 4
 
 # One of each kind of norm, residual, attention, MLP and mixture; the table of all is tests/bench/families_table.py.
 FAMILIES = ("gemma2", "olmo2", "cohere", "gpt2", "gpt_neox", "phi3", "mixtral", "qwen2_moe", "deepseek_v3", "gpt_oss",
-            "nemotron", "apertus", "bloom", "xglm")  # fmt: skip
+            "nemotron", "apertus", "bloom", "xglm", "opt", "gpt_bigcode", "falcon", "ernie4_5_moe")  # fmt: skip
 
 
 def check(config: dict[str, Any], recipe: Recipe, within: float) -> None:
@@ -28,8 +28,10 @@ def check(config: dict[str, Any], recipe: Recipe, within: float) -> None:
 def test_a_family_of_each_kind(family: str) -> None:
     config = middle_config(family, DEPTH)
     check(config, recipe_of(family, "qlora"), 0.05)
-    if family in ("mixtral", "xglm"):
+    if family in ("mixtral", "xglm", "gpt_bigcode"):
         check(config, recipe_of(family, "full", gradient_checkpointing=False), 0.05)
+    if family == "nemotron":
+        check(config, recipe_of(family, "qlora", gradient_checkpointing=False), 0.05)
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -77,3 +78,61 @@ def test_a_metric_that_no_evaluation_has_is_refused_before_training(workbench: R
     assert (shown["state"], shown["step"]) == ("failed", 0)
     assert "eval/accuracy, which an evaluation of this run has not" in shown["explanation"]
     assert "eval/loss, eval/mean_token_accuracy" in shown["suggestion"]
+
+
+class Notes:
+    """In the place of the checkpoints and the journal: what was asked of them."""
+
+    def __init__(self) -> None:
+        self.best: list[int] = []
+        self.words: list[str] = []
+
+    def keep_best(self, step: int, value: float) -> None:
+        self.best.append(step)
+
+    def alert(self, message: str, level: str = "warning", step: int = 0) -> None:
+        self.words.append(message)
+
+    def eval(self, step: int, metrics: dict[str, float]) -> None:
+        pass
+
+
+def judge(values: list[float], *overrides: str) -> tuple[Notes, list[bool]]:
+    """What is kept, said and stopped when a metric goes through these values, the first of them before training."""
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+    from workbench.engine.recipe_file import parse_recipe
+    from workbench.worker.callbacks.evaluation import EvaluationCallback
+    from workbench.worker.callbacks.stopwatch import Stopwatch
+
+    recipe = parse_recipe(RECIPE, overrides=["training.early_stopping_patience=2", *overrides])
+    notes: Any = Notes()
+    callback = EvaluationCallback(recipe, notes, Stopwatch(), notes)
+    arguments = TrainingArguments(output_dir="unused", use_cpu=True)
+    name = recipe.training.metric_for_best_model.replace("eval/", "eval_")
+    stops = []
+    for step, value in enumerate(values):
+        state, control = TrainerState(global_step=step, max_steps=100), TrainerControl()
+        callback.on_log(arguments, state, control, logs={name: value})
+        stops.append(callback.on_evaluate(arguments, state, control).should_training_stop)
+    callback.on_train_end(arguments, state, control)
+    return notes, stops
+
+
+def test_what_was_there_before_training_does_not_compete_but_is_compared_with() -> None:
+    notes, stops = judge([1.0, 3.0, 2.0, 2.5, 2.0])
+    assert notes.best == [1, 2]
+    assert stops == [False, False, False, False, True]
+    assert notes.words == [
+        "Stopped early at step 4: in the last 2 evaluations eval/loss was not better than at step 2 (2).",
+        "eval/loss was never better than before training (1): at its best it was 2, at step 2."]
+
+
+def test_more_may_be_better_and_nan_never_is() -> None:
+    nan = math.nan
+    notes, stops = judge([0.1, 0.2, nan, 0.3, nan, 0.3], "training.metric_for_best_model=eval/rewards/margins")
+    assert notes.best == [1, 3]
+    assert stops == [False, False, False, False, False, True]
+    notes, stops = judge([nan, nan, nan])
+    assert notes.best == []
+    assert notes.words == ["Stopped early at step 2: eval/loss was no number in the last 2 evaluations."]

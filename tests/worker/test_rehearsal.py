@@ -1,17 +1,21 @@
 """The rehearsal: fake tensors take what real ones take, and what stands for a GPU still exists in the libraries."""
 
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
+from tests.families import meta_model, small_config
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.errors import InputError
-from workbench.engine.recipe import Recipe
+from workbench.engine.recipe import QuantizationSettings, Recipe
+from workbench.worker.loading import bitsandbytes_config
 from workbench.worker.rehearsal.cuda import FLASH, MASKING, PATCHES
 from workbench.worker.rehearsal.kernels import attention, kernel_workspaces
-from workbench.worker.rehearsal.model import read_config
+from workbench.worker.rehearsal.model import build_on_meta, fill, read_config
 from workbench.worker.rehearsal.rehearse import rehearse_recipe
 from workbench.worker.rehearsal.storages import StorageTracker
 from workbench.worker.rehearsal.trace import Platform, trace
@@ -111,6 +115,21 @@ def test_storages_are_counted_once_in_blocks_and_forgotten() -> None:
         tracker.add([view], "weights")
         assert tracker.live["weights"] == 512
         assert tracker.live["activations"] == 0
+
+
+@pytest.mark.slow
+def test_quantised_layers_dequantise_to_what_loaded_ones_do(tmp_path: Path) -> None:
+    config = small_config("starcoder2")
+    meta_model(config).to_empty(device="cpu").to(torch.bfloat16).save_pretrained(tmp_path)
+    settings = QuantizationSettings()
+    loaded = AutoModelForCausalLM.from_pretrained(
+        tmp_path, dtype=torch.bfloat16, quantization_config=bitsandbytes_config(settings, torch.bfloat16))
+    rehearsed = build_on_meta(read_config(config), dtype=torch.bfloat16, attn_implementation="sdpa",
+                              quantization=settings)
+    fill(rehearsed)
+    real, rehearsed_one = (model.model.layers[0].mlp.c_fc for model in (loaded, rehearsed))
+    assert rehearsed_one.weight.quant_state.dtype == real.weight.quant_state.dtype == torch.bfloat16
+    assert rehearsed_one.bias.dtype == real.bias.dtype
 
 
 def test_an_architecture_that_transformers_does_not_know() -> None:

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from workbench.engine.catalog.models import BUILTIN_MODEL, ModelSource, find_model, read_config
-from workbench.engine.catalog.trained import origin_of, source_of
+from workbench.engine.catalog.models import BUILTIN_MODEL, ModelSource, find_model, folder_title, read_config
+from workbench.engine.catalog.trained import is_reward_folder, origin_of, source_of
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import QuantizationSettings, Recipe
 from workbench.engine.recipe_file import load_recipe
@@ -111,7 +111,9 @@ def chat_runs(runs: Iterable[RunSummary], limit: int = 30) -> list[RunSummary]:
     """The runs, in the given order, that have a model or a checkpoint to chat with."""
     found = []
     for _, summary in zip(range(_RUNS_LOOKED_AT), runs, strict=False):
-        if summary.run.model.is_dir() or any(summary.run.checkpoints.glob("step-*")):
+        saved = next((path for path in (summary.run.model, *summary.run.checkpoints.glob("step-*")) if path.is_dir()),
+                     None)
+        if saved is not None and not is_reward_folder(saved):
             found.append(summary)
             if len(found) == limit:
                 break
@@ -139,6 +141,8 @@ def _trained_target(directory: Path, run: RunDirectory) -> ChatTarget:
     is_adapter = (directory / ADAPTER_CONFIG).is_file()
     if not is_adapter and not (directory / "config.json").is_file():
         raise InputError(f"{directory} holds no model.", "Chat with the run, its `model` directory or a checkpoint.")
+    if recipe.objective == "reward":
+        raise InputError(f"{run.id} is a reward model: it scores answers and cannot write any.")
     step = step_of(directory)
     base = _base_name(directory, run, recipe.model)
     return ChatTarget(
@@ -185,4 +189,4 @@ def _folder(reference: str) -> Path | None:
 
 def _short(model: str) -> str:
     """A folder by its last part; a Hub id as it is."""
-    return one_line(Path(model).name if Path(model).is_absolute() else model, 60)
+    return one_line(folder_title(Path(model)) if Path(model).is_absolute() else model, 60)

@@ -10,9 +10,11 @@ from workbench.engine.catalog.architecture import Architecture, architecture_fro
 from workbench.engine.catalog.models import ModelSource, nearest_models, resolve_model
 from workbench.engine.catalog.trained import start_faults
 from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
-from workbench.engine.data.sources import resolve_dataset
+from workbench.engine.data.findings import how_to_pass, refused
+from workbench.engine.data.sources import DataError
 from workbench.engine.errors import InputError
 from workbench.engine.evaluation import evaluation_faults
+from workbench.engine.figures import count
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.memory.calibration import Throughput, calibrated, throughput, training_seconds
@@ -46,11 +48,13 @@ class Plan:
     comparison: Comparison | None
     gpus: tuple[Gpu, ...]
     rows: int | None
+    """Examples of an epoch, those for evaluation among them; an estimate unless `rows_exact`."""
     steps: int | None
     tokens: int | None
     """Tokens the run will see, chat template not counted."""
     warnings: tuple[str, ...]
     problems: tuple[PlanProblem, ...]
+    rows_exact: bool = True
     dataset_fingerprint: str | None = None
     throughput: Throughput | None = None
     """What a like run of this home measured; None until there is one."""
@@ -58,6 +62,24 @@ class Plan:
     """Training time at that pace, samples and evaluations left out."""
     suggestions: tuple[Suggestion, ...] = ()
     """What would make the recipe's tuning fit on the GPU with the most free memory, where it does not yet."""
+    stages: tuple["Plan", ...] = ()
+    """Of a pipeline: the plan of every stage. What stands beside it is the first one's, but the problems of all."""
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The estimated peak of the recipe's own tuning, of a pipeline the largest; None where none is known."""
+        if self.stages:
+            return max((peak for stage in self.stages if (peak := stage.peak_bytes) is not None), default=None)
+        columns = self.comparison.tunings if self.comparison else ()
+        return next((c.estimate.peak_bytes for c in columns if c.tuning == self.recipe.tuning and c.estimate), None)
+
+    @property
+    def size(self) -> tuple[str | None, str | None]:
+        """(rows, steps) in words, about so many where they are estimated; None where they are not known."""
+        estimated = not self.rows_exact
+        rows, steps = (None if number is None else f"about {count(number)}" if estimated else f"{number:,}"
+                       for number in (self.rows, self.steps))
+        return rows, f"{self.steps:,}" if self.recipe.training.max_steps > 0 else steps
 
     def to_json(self) -> dict[str, Any]:
         """As `workbench plan --json` shows it."""
@@ -72,11 +94,14 @@ class Plan:
                     for d in column.devices
                 ]
                 tunings[column.tuning] = {**asdict(column.estimate), "fits": column.fit, "devices": devices}
+        stages = {"stages": [stage.to_json() for stage in self.stages]} if self.stages else {}
         return {
+            "name": self.recipe.name, "peak_bytes": self.peak_bytes, **stages,
             "model": self.recipe.model, "parameters": self.architecture.parameters if self.architecture else None,
             "objective": self.recipe.objective, "tuning": self.recipe.tuning,
             "gpus": [{"name": gpu.name, "total": gpu.total_bytes, "free": gpu.free_bytes} for gpu in self.gpus],
-            "tunings": tunings, "rows": self.rows, "steps": self.steps, "tokens": self.tokens,
+            "tunings": tunings, "rows": self.rows, "rows_exact": self.rows_exact, "steps": self.steps,
+            "tokens": self.tokens,
             "tokens_per_second": self.throughput.tokens_per_second if self.throughput else None,
             "seconds": self.seconds, "measured_in": self.throughput.run_id if self.throughput else None,
             "warnings": list(self.warnings),
@@ -118,8 +143,13 @@ def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:
 
 def make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
     """Plan a recipe. Never raises for what the user can mend: that is in `problems`. Reads the dataset's file, and
-    what past runs of this home measured."""
-    return _informed(_make_plan(recipe, base_dir, gpus, host), read_history())
+    what past runs of this home measured. Of a pipeline every stage is planned."""
+    from workbench.engine.pipeline_plan import plan_stages  # made of the plans that are made here
+
+    history = read_history()
+    if recipe.stages:
+        return plan_stages(recipe, base_dir, lambda stage: _informed(_make_plan(stage, base_dir, gpus, host), history))
+    return _informed(_make_plan(recipe, base_dir, gpus, host), history)
 
 
 def _informed(plan: Plan, history: History) -> Plan:
@@ -155,7 +185,8 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     return Plan(
         recipe=recipe, model=model, architecture=architecture, comparison=comparison, gpus=tuple(gpus),
         rows=facts.rows if facts else None, steps=steps, tokens=_planned_tokens(recipe, facts, tokens, steps),
-        warnings=tuple(warnings), problems=tuple(problems), dataset_fingerprint=facts.fingerprint if facts else None,
+        warnings=tuple(warnings), problems=tuple(problems), rows_exact=facts is None or facts.report.exact,
+        dataset_fingerprint=facts.fingerprint if facts else None,
         suggestions=suggestions)
 
 
@@ -186,14 +217,14 @@ def planned_steps(recipe: Recipe, rows: int | None) -> int | None:
         return training.max_steps
     if rows is None or training.packing:
         return None
-    rows -= 0 if recipe.dataset.eval_path else math.ceil(rows * recipe.dataset.eval_fraction)
+    rows -= 0 if recipe.dataset.eval_parts else math.ceil(rows * recipe.dataset.eval_fraction)
     batches = math.ceil(rows / training.per_device_train_batch_size)
     return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
 
 
 def _planned_tokens(recipe: Recipe, facts: DatasetFacts | None, tokens: TokenFacts | None,
                     steps: int | None) -> int | None:
-    if facts is None or tokens is None:
+    if facts is None or facts.rows is None or tokens is None:
         return None
     by_epochs = tokens.mean * facts.rows * recipe.training.num_train_epochs
     if steps is None or recipe.training.max_steps <= 0:
@@ -226,23 +257,25 @@ def _model(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
 
 def _dataset(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
              warnings: list[str]) -> DatasetFacts | None:
-    facts = None
-    for field in ("path", "eval_path"):
-        reference = getattr(recipe.dataset, field)
-        if reference is None:
-            continue
-        try:
-            source = resolve_dataset(reference, base_dir)
-            if source.path is None:
-                warnings.append(f"{source.name} is on the Hub: its rows are counted at launch.")
-                continue
-            if recipe.objective not in ("sft", "rlhf"):
-                continue  # interim
-            found = dataset_facts(source.path, recipe.dataset.max_rows if field == "path" else None)
-        except InputError as error:
-            problems.append(PlanProblem(f"dataset.{field}", error.message, error.hint))
-            continue
-        facts = found if field == "path" else facts
+    if recipe.dataset.streaming and recipe.training.max_steps < 1:
+        problems.append(PlanProblem("dataset.streaming", "Rows that are read while training have no known end.",
+                                    "Set training.max_steps, or leave dataset.streaming out."))
+    try:
+        facts = dataset_facts(recipe, base_dir)
+    except DataError as error:
+        problems.append(PlanProblem(error.field, error.message, error.hint))
+        return None
+    report = facts.report
+    stopping = refused(report.findings, recipe.data)
+    way_out = f" {how_to_pass(stopping, recipe.data)}"
+    for finding in stopping:
+        problems.append(PlanProblem("dataset.path", finding.message, f"{finding.hint or ''}{way_out}".strip()))
+        way_out = ""  # said once
+    warnings += [finding.message for finding in report.findings if finding not in stopping]
+    warnings += [f"{name} is on the Hub: its rows are counted at launch." for name in facts.remote]
+    if not report.exact:
+        warnings.append(f"The data was read for {report.bytes_read / 2**20:.0f} MiB: its rows are estimated from them. "
+                        "All of it is checked at launch.")
     return facts
 
 

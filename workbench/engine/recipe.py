@@ -86,6 +86,8 @@ class TrainingSettings(Section):
     """Checkpoints kept; older ones are deleted."""
     eval_steps: Positive | None = None
     """Evaluate every so many steps; default: once an epoch when there is something to evaluate on."""
+    eval_on_start: bool = True
+    """Evaluate before the first step, too: what training is compared with."""
     early_stopping_patience: Positive | None = None
     """Stop after so many evaluations without a better `metric_for_best_model`; null: never."""
     load_best_model_at_end: bool = False
@@ -146,8 +148,8 @@ class Recipe(Section):
     reward: RewardSettings = RewardSettings()
     rlhf: RlhfSettings = RlhfSettings()
     stages: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
-    """A pipeline: each stage is what it sets differently from the rest of the recipe, and begins from the last one's
-    result."""
+    """A pipeline: each stage is what it sets differently from the rest of the recipe. It begins from the last result
+    that can write; RLHF is judged by the last reward model."""
 
     @field_validator("dataset", mode="before")
     @classmethod
@@ -156,11 +158,17 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _default_name(cls, data: object) -> object:
-        if not isinstance(data, dict) or data.get("name") or not isinstance(data.get("model"), str):
+    def _defaults(cls, data: object) -> object:
+        if not isinstance(data, dict):
             return data
-        parts = (data["model"].rstrip("/").rsplit("/", 1)[-1], data.get("tuning", "lora"), data.get("objective", "sft"))
-        return {**data, "name": slug("-".join(map(str, parts)))}
+        stages = data.get("stages")
+        if stages and isinstance(stages, list | tuple) and isinstance(stages[0], dict):
+            # What only the first stage says is what the others begin from, too.
+            data = {**{key: stages[0][key] for key in ("model", "dataset") if key in stages[0]}, **data}
+        if data.get("name") or not isinstance(data.get("model"), str):
+            return data
+        parts = [data["model"].rstrip("/").rsplit("/", 1)[-1], data.get("tuning", "lora"), data.get("objective", "sft")]
+        return {**data, "name": slug("-".join(map(str, parts[:2] if stages else parts)))}
 
     @property
     def learning_rate(self) -> float:

@@ -2,9 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from workbench.engine.recipe_section import Positive, Section, Strings
+from workbench.engine.recipe_section import Positive, Section
+
+FindingId = Literal["rejected-rows", "duplicates", "equal-pair", "control-characters", "eval-overlap",
+                    "truncated", "fully-masked", "eos-not-trained", "double-bos"]
+"""What the data check finds; the first five in the rows as they stand, the others in their tokens."""
 
 
 class DatasetPart(Section):
@@ -24,10 +28,16 @@ class DatasetPart(Section):
     """Which column is what, e.g. {prompt: question, completion: answer}; default: by their names."""
 
 
+def _one_or_several(value: object) -> str:
+    # Brackets mark the names that a union adds to the place of an error.
+    return "[several]" if isinstance(value, list | tuple) else "[one]"
+
+
 class DatasetSettings(Section):
     """Where the rows come from."""
 
-    path: str | Annotated[tuple[DatasetPart, ...], Field(strict=False, min_length=1)]
+    path: Annotated[Annotated[str, Tag("[one]")] | Annotated[tuple[DatasetPart, ...], Field(strict=False),
+                                                             Tag("[several]")], Discriminator(_one_or_several)]
     """A file, a folder, a Hugging Face dataset id, or a built-in name such as `glossary`; a list mixes several."""
     config: str | None = None
     """The configuration (subset) of a dataset from the Hub."""
@@ -53,6 +63,13 @@ class DatasetSettings(Section):
     def _names_alone(cls, value: object) -> object:
         if isinstance(value, list | tuple):
             return tuple({"path": part} if isinstance(part, str) else part for part in value)
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _not_empty(cls, value: str | tuple[DatasetPart, ...]) -> str | tuple[DatasetPart, ...]:
+        if not value:
+            raise ValueError("it names no data")
         return value
 
     @property
@@ -84,9 +101,15 @@ class DatasetSettings(Section):
 class DataSettings(Section):
     """What the rows may be like, and how a conversation becomes text."""
 
-    allow: Literal["all"] | Strings = ()
+    allow: Annotated[Annotated[Literal["all"], Tag("[one]")] | Annotated[
+        tuple[FindingId, ...], Field(strict=False), Tag("[several]")], Discriminator(_one_or_several)] = ()
     """Findings of the data check that do not keep the run from starting, by their names in `workbench data`."""
     max_rejected_rows: Annotated[int, Field(ge=0)] = 0
     """Unusable rows that are set aside into rejected_rows.jsonl before the run is refused."""
     chat_template: str = "auto"
     """auto: the model's own, else plain; or chatml, llama-3, alpaca, plain, or a Jinja file."""
+
+    @field_validator("allow", mode="before")
+    @classmethod
+    def _one_alone(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) and value != "all" else value

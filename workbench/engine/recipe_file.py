@@ -4,7 +4,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
@@ -15,6 +15,7 @@ from ruamel.yaml.events import AliasEvent, NodeEvent, ScalarEvent
 
 from workbench.engine.atomic import write_atomic
 from workbench.engine.errors import InputError
+from workbench.engine.pipeline import says, stage_data
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import nearest, one_line
 
@@ -65,12 +66,26 @@ def parse_recipe(text: str, source: str = "recipe", overrides: Iterable[str] = (
 def recipe_from_data(data: dict[str, Any], source: str = "recipe", document: CommentedMap | None = None,
                      overridden: Sequence[str] = ()) -> Recipe:
     """The recipe that plain data describes; `document` is the YAML it came from, for lines. Raises RecipeError."""
+    recipe = _validated(data, source, document, overridden)
+    for number, stage in enumerate(stage_data(recipe)):
+        own = data["stages"][number]
+        if "stages" in own:
+            raise RecipeError(source, [Problem(f"stages.{number}.stages", f"stages.{number}: a stage has no stages of "
+                                               "its own", _line_of(["stages", number, "stages"], document))])
+        _validated(stage, source, document, overridden, own, ["stages", number])
+    return recipe
+
+
+def _validated(data: dict[str, Any], source: str, document: CommentedMap | None, overridden: Sequence[str],
+               own: Any = None, place: Sequence[Any] = ()) -> Recipe:
+    """The recipe; what is wrong in a stage's `own` settings is said at its `place`."""
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         # A misspelt key is the likelier cause of a missing one than the other way round.
         entries = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-        problems = [_problem(entry, document, overridden) for entry in entries]
+        problems = [_problem(entry, document, overridden, place if place and says(own, list(entry["loc"])) else ())
+                    for entry in entries]
         raise RecipeError(source, problems) from None
 
 
@@ -124,28 +139,36 @@ def _apply_override(data: dict[str, Any], item: str) -> str:
         value = _plain(YAML(typ="rt").load(raw)) if raw.strip() else None
     except YAMLError:
         raise InputError(f"--set {item}: the value is not valid YAML.") from None
-    target = data
+    target: Any = data
     *parents, last = key.split(".")
     for parent in parents:
-        if isinstance(target.get(parent), str) and parent == "dataset":
-            target[parent] = {"path": target[parent]}
-        inner = target.setdefault(parent, {})
-        if not isinstance(inner, dict):
+        if isinstance(target, list):
+            if not parent.isdecimal() or int(parent) >= len(target):
+                raise InputError(f"--set {item}: there is no {parent} in a list of {len(target)}; the first is 0.")
+            inner = target[int(parent)]
+        else:
+            if isinstance(target.get(parent), str | list) and parent == "dataset":
+                target[parent] = {"path": target[parent]}
+            inner = target.setdefault(parent, {})
+        if not isinstance(inner, dict | list):
             raise InputError(f"--set {item}: {parent} is a single value, not a section.")
         target = inner
+    if isinstance(target, list):
+        raise InputError(f"--set {item}: say what of it, such as {'.'.join(parents)}.0.name.")
     target[last] = value
     return key
 
 
-def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str]) -> Problem:
+def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str], place: Sequence[Any]) -> Problem:
     # A union adds its branches' names to the location; only real keys and indices are the user's words.
-    location = [part for part in error["loc"] if not (isinstance(part, str) and ("[" in part or part == "function"))]
+    inner = [part for part in error["loc"] if not (isinstance(part, str) and ("[" in part or part == "function"))]
+    location = [*place, *inner]
     field = ".".join(str(part) for part in location)
     kind = error["type"]
     if kind == "extra_forbidden":
-        known = known_fields(location[:-1])
+        known = known_fields(inner[:-1])
         guess = nearest(str(location[-1]), known)
-        meant = f"; did you mean {guess}?" if guess else f"; known here: {', '.join(known)}"
+        meant = f"; did you mean {guess}?" if guess else f"; known here: {', '.join(known)}" if known else ""
         message = f"{field} is not a setting{meant}"
     elif kind == "missing":
         message = f"{field} is missing"
@@ -153,7 +176,8 @@ def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str]) -
         message = f"{field}: {error['ctx']['error']}"
     else:
         given = one_line(repr(error["input"]), 40)
-        detail = error["msg"][0].lower() + error["msg"][1:]
+        detail = "input should be a section of settings" if kind == "model_type" else \
+            error["msg"][0].lower() + error["msg"][1:]
         message = f"{field} is {given}: {detail}"
     if field in overridden:
         return Problem(field, f"--set {message}")
@@ -164,16 +188,28 @@ def known_fields(location: Sequence[Any]) -> list[str]:
     """The names of the settings in a section, given by its path from the top (empty: the top itself)."""
     model: type[BaseModel] = Recipe
     for part in location:
+        if isinstance(part, int):
+            continue  # of a list: its sections are all of one kind
         info = model.model_fields.get(str(part))
-        if info is None or not (isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel)):
+        inner = _section_in(info.annotation) if info is not None else None
+        if inner is None:
             return []
-        model = info.annotation
+        model = inner
     return list(model.model_fields)
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The kind of section that a field holds, alone, in a list or among other kinds of values."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_section_in, get_args(annotation))), None)
 
 
 def _line_of(location: Sequence[Any], data: Any) -> int | None:
     line = None
     for part in location:
+        if part == "path" and isinstance(data, list):
+            continue  # a list of parts stands for the section that holds it
         try:
             line = (data.lc.key(part) if isinstance(data, CommentedMap) else data.lc.item(part))[0] + 1
             data = data[part]
@@ -203,7 +239,10 @@ def _merge(document: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -
             continue
         if isinstance(value, dict):
             if not isinstance(document.get(key), CommentedMap):
-                document[key] = {"path": document[key]} if isinstance(document.get(key), str) else {}
+                alone = document.get(key)
+                if isinstance(alone, list):
+                    document.ca.items.pop(key, None)  # the list keeps its comment
+                document[key] = {"path": alone} if isinstance(alone, str | list) else {}
             _merge(document[key], before.get(key) or {}, value)
         else:
             document[key] = value

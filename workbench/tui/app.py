@@ -1,17 +1,23 @@
 """The application: a mode for each screen, what the screens share, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
 
+from workbench.engine.errors import WorkbenchError
 from workbench.engine.hardware.gpus import Gpu, list_gpus
 from workbench.engine.hardware.host import HostSnapshot, host_snapshot
+from workbench.engine.inspection import Inspector
+from workbench.engine.planning import Plan, make_plan
+from workbench.engine.recipe import Recipe
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.resume import resume
 from workbench.engine.runs.store import RunSummary, list_runs
+from workbench.tui.data_checks import DataChecks
 from workbench.tui.format import machine_line
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.chat import ChatScreen
@@ -60,11 +66,12 @@ class WorkbenchApp(SpanApp):
         self._read_hardware = hardware
         self.watch_screen = WatchScreen(run)
         self.chat_screen = ChatScreen()
-        self.data_screen = DataScreen()
+        self.plan_screen = PlanScreen(recipe)
+        self.checks = DataChecks(self, Inspector(), self._data_checked)
         if chat is not None:
             self.chat_screen.set_target(chat)
         self._screens: tuple[WorkbenchScreen, ...] = (
-            PlanScreen(recipe), self.data_screen, RunsScreen(), self.watch_screen, self.chat_screen)
+            self.plan_screen, DataScreen(), RunsScreen(), self.watch_screen, self.chat_screen)
         for screen in self._screens:
             self.add_mode(screen.MODE, partial(_same, screen))
 
@@ -110,10 +117,36 @@ class WorkbenchApp(SpanApp):
         self.chat_screen.set_target(target)
         self.switch_mode("chat")
 
-    def inspect_data(self, reference: str, base_dir: Path | None) -> None:
-        """Open Data on a dataset."""
-        self.data_screen.show_dataset(reference, base_dir)
-        self.switch_mode("data")
+    @work(thread=True, exclusive=True, group="resume")
+    def resume_pipeline(self, run: RunDirectory) -> None:
+        """Start the unfinished stages of a run's pipeline again, and watch the first of them."""
+        def plan(recipe: Recipe) -> Plan:
+            return make_plan(recipe, run.path, self.gpus, self.host or host_snapshot())
+
+        try:
+            started = resume(run, plan)
+        except WorkbenchError as error:
+            self.call_from_thread(self.notify, error.hint or "", title=error.message, severity="error", markup=False)
+        else:
+            self.call_from_thread(self.watch_run, started[0])
+
+    @property
+    def planned(self) -> tuple[Recipe, Path]:
+        """The recipe in Plan, as it last held, and where its relative paths start."""
+        return self.plan_screen.planned
+
+    def change_plan(self, settings: Mapping[str, Any]) -> None:
+        """Change the recipe in Plan: dotted settings and their values."""
+        self.plan_screen.change(settings)
+
+    def _data_checked(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, WorkbenchScreen):
+                screen.on_data_check()
+
+    def on_unmount(self) -> None:
+        """End the worker that looks at data."""
+        self.checks.close()
 
 
 def _same(screen: WorkbenchScreen) -> WorkbenchScreen:

@@ -2,10 +2,25 @@
 
 from dataclasses import dataclass
 
+from workbench.engine.objectives import OBJECTIVES, Objective
+from workbench.engine.runs.chain import chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.peaks import MemoryPeaks, estimated_peak, memory_peaks
-from workbench.engine.runs.store import RunFollower, read_status
+from workbench.engine.runs.state import ENDED, StateName
+from workbench.engine.runs.store import RunFollower, read_json, read_status, summarise
 from workbench.tui.widgets.log_pane import LogTail
+
+_STAGES_EVERY = 8
+"""Looks between two looks at the other stages: finding them lists all runs."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a pipeline: its run, what it trains for, how it stands."""
+
+    run: RunDirectory
+    objective: str
+    state: StateName
 
 
 @dataclass(frozen=True)
@@ -19,6 +34,10 @@ class Reading:
     peaks: MemoryPeaks
     """Peak memory as predicted and as measured."""
     has_model: bool
+    objective: Objective
+    """What the run trains for: which curves tell how it goes, whether it answers prompts."""
+    stages: tuple[Stage, ...]
+    """The pipeline that the run is a stage of; empty for a run that stands alone."""
 
 
 class RunReader:
@@ -29,6 +48,9 @@ class RunReader:
         self._log = LogTail(run.log)
         self._estimate: int | None = None
         self._first = True
+        self._objective = OBJECTIVES["sft"]
+        self._stages: tuple[Stage, ...] = ()
+        self._reads = 0
 
     def read(self) -> Reading:
         """Take in what is new. Raises FileNotFoundError when the run was deleted, OSError when it cannot be read."""
@@ -37,6 +59,33 @@ class RunReader:
         if self._first:
             self._first = False
             self._estimate = estimated_peak(follower.run)
+            self._objective = objective_of(follower.run)
+        if self._reads % _STAGES_EVERY == 0:
+            self._stages = stages_of(follower.run)
+        self._reads += 1
         phase = "" if follower.ended else str(read_status(follower.run).get("phase", ""))
         return Reading(changed, self._log.read(), phase, memory_peaks(follower.state, self._estimate),
-                       has_model=follower.ended and follower.run.model.is_dir())
+                       has_model=follower.ended and follower.run.model.is_dir(), objective=self._objective,
+                       stages=self._stages)
+
+
+def stages_of(run: RunDirectory) -> tuple[Stage, ...]:
+    """The stages of the pipeline that a run belongs to, in their order; empty for a run that stands alone."""
+    place = stage_of(run)
+    if place is None:
+        return ()
+    # Of a stage that was started again the newest run counts, except for the one that is looked at.
+    runs = [run if (at := stage_of(other)) and at.stage == place.stage else other for other in chain_of(place.id)]
+    return tuple(Stage(one, objective_of(one).id, summarise(one).state) for one in runs)
+
+
+def resumable(stages: tuple[Stage, ...]) -> bool:
+    """Whether a pipeline has ended before all of it was finished."""
+    states = {stage.state for stage in stages}
+    return states <= ENDED and states != {"finished"} and bool(states)
+
+
+def objective_of(run: RunDirectory) -> Objective:
+    """The objective of a run's recipe; supervised fine-tuning where its plan does not say."""
+    recipe = read_json(run.plan).get("recipe") or {}
+    return OBJECTIVES.get(recipe.get("objective", ""), OBJECTIVES["sft"])

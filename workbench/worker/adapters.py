@@ -1,6 +1,5 @@
 """Adapters from disk: checked before anything of them is loaded, put on their base, trained on, or merged into it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -87,11 +86,12 @@ def _beside_a_head(base: PreTrainedModel, source: ModelSource, recipe: Recipe) -
     assert source.adapter is not None
     model = get_peft_model(base, lora_config(recipe))
     weights = load_file(source.adapter / ADAPTER_WEIGHTS)
-    wanted = {name for name in get_peft_model_state_dict(model) if ".lora_" in name}
+    own = get_peft_model_state_dict(model)
+    wanted = {name for name in own if ".lora_" in name}
     if missing := wanted - weights.keys():
         raise RunError(f"The adapter {source.label} lacks {len(missing)} of the weights, {min(missing)} among them, "
                        "that a reward model on the same base has.")
-    set_peft_model_state_dict(model, {name: weights[name] for name in wanted})
+    set_peft_model_state_dict(model, {**own, **{name: weights[name] for name in wanted}})
     return model
 
 
@@ -113,10 +113,3 @@ class Beginning:
         reference = getattr(trainer, "ref_model", None)
         if self._merged and reference is not None:
             trainer.accelerator.unwrap_model(reference).load_state_dict(trainer.model.state_dict())
-
-
-def tokenizer_source(source: ModelSource) -> ModelSource:
-    """Where the tokenizer comes from: the adapter's directory where it has one, with the template it learned."""
-    if source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file():
-        return replace(source, path=source.adapter, adapter=None)
-    return source

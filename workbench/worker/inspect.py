@@ -1,8 +1,10 @@
 """Looks at data for the Data screen and `workbench data`: what is wrong with it, and its rows as a model sees them."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,12 @@ from typing import Any
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from workbench.engine.catalog.models import ModelSource, resolve_model
-from workbench.engine.data.check import StructureReport, check_structure
-from workbench.engine.data.examples import Located, read_examples
+from workbench.engine.data.check import CheckCancelled, StructureReport, check_structure, first_rows
+from workbench.engine.data.examples import Located
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import one_line
+from workbench.worker.data.examples import read_anywhere
 from workbench.worker.data.prepared import pack
 from workbench.worker.data.templates import TemplateChoice, choose_template
 from workbench.worker.data.token_facts import BATCH, PACKS, TokenFacts, generation_ends
@@ -32,10 +35,6 @@ _PREVIEWS = 20
 _PACKED_PREVIEWS = 3
 
 
-class CancelledError(Exception):
-    """Nobody waits for the answer any more."""
-
-
 class Inspector:
     """Keeps the last tokenizer, so that the next look at the same model's rows begins at once."""
 
@@ -44,17 +43,22 @@ class Inspector:
 
     def inspect(self, recipe: Recipe, base_dir: Path | None, everything: bool, progress: Progress,
                 cancelled: Callable[[], bool]) -> dict[str, Any]:
-        """The document of `workbench data --json`. Raises InputError, DataError, CancelledError."""
+        """The document of `workbench data --json`. Raises InputError, DataError, CheckCancelled."""
         progress("loading the tokenizer", None)
         tokenizer, template, ends = self._tokenizer(recipe, base_dir)
-        report = check_structure(recipe, base_dir, limit_bytes=None if everything else SAMPLE_BYTES,
-                                 on_progress=lambda share: progress("reading the rows", share), cancelled=cancelled)
+        read = partial(read_anywhere, most_of_hub=None if everything else SAMPLE)
+        report = check_structure(
+            recipe, base_dir, limit_bytes=None if everything else SAMPLE_BYTES, cancelled=cancelled, read=read,
+            on_progress=lambda done, total: progress("reading the rows", done / total if total else None))
         facts = TokenFacts(recipe, tokenizer, ends)
-        rows = _every_row(recipe, base_dir) if everything else iter(report.sample[:SAMPLE])
-        expected = report.usable_rows if everything else min(len(report.sample), SAMPLE)
+        if everything:
+            rows, expected = _every_row(recipe, base_dir), report.examples
+        else:
+            sample = report.sample[:: max(math.ceil(len(report.sample) / SAMPLE), 1)]
+            rows, expected = iter(sample), len(sample)
         while batch := list(islice(rows, BATCH)):
             if cancelled():
-                raise CancelledError
+                raise CheckCancelled("The inspection was cancelled.")
             facts.add(batch)
             progress("tokenising", min(facts.rows / max(expected, 1), 1.0))
         return _document(recipe, template, report, facts, tokenizer)
@@ -91,7 +95,7 @@ def _load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]
 
 def _every_row(recipe: Recipe, base_dir: Path | None) -> Iterator[Located]:
     for part in recipe.dataset.parts:
-        for found in read_examples(part, recipe.objective, base_dir):
+        for found in first_rows(read_anywhere(part, recipe.objective, base_dir), recipe.dataset.max_rows):
             if isinstance(found, Located):
                 yield found
 
@@ -108,7 +112,11 @@ def _document(recipe: Recipe, template: TemplateChoice, report: StructureReport,
         packed = [view_packed(tokenizer, sequence) for sequence in islice(sequences, _PACKED_PREVIEWS)]
     findings = [*report.findings, *facts.findings()]
     return {
-        **report.to_json(), "model": recipe.model, "objective": recipe.objective, "template": template.name,
-        **facts.document(report.usable_rows), "findings": [finding.to_json() for finding in findings],
-        "preview": preview, "packed_preview": packed,
+        "format": report.format, "why": report.why, "columns": dict(report.columns), "model": recipe.model,
+        "objective": recipe.objective, "template": template.name, "rows": report.rows,
+        "usable_rows": report.usable_rows, "examples": report.examples, "eval_rows": report.eval_rows,
+        "exact": report.exact, "rows_estimated": report.rows_estimated, "rejected_count": report.rejected_count,
+        "rejected": [{"source": row.source, "line": row.line, "reason": row.reason} for row in report.rejected],
+        "duplicates": report.duplicates, **facts.document(sum(report.part_examples)),
+        "findings": [finding.to_json() for finding in findings], "preview": preview, "packed_preview": packed,
     }

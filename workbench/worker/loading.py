@@ -48,10 +48,13 @@ def has_bfloat16(device: torch.device) -> bool:
 def load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
     """The model's tokenizer, ready for training and generation, and whether its chat template is its own.
 
-    A model without a chat template gets the plain one. No weights are needed. Raises InputError.
+    An adapter's own tokenizer has the template that it learned with, so it comes first. A model without a chat template
+    gets the plain one. No weights are needed. Raises InputError.
     """
     _refuse_own_code(source)
-    tokenizer = AutoTokenizer.from_pretrained(_reference(source), trust_remote_code=False)
+    adapter = source.adapter
+    saved = adapter if adapter is not None and (adapter / "tokenizer_config.json").is_file() else _reference(source)
+    tokenizer = AutoTokenizer.from_pretrained(str(saved), trust_remote_code=False)
     if tokenizer.eos_token is None:
         raise InputError(f"The tokenizer of {source.name} has no EOS token, so a model could never learn to stop.")
     if tokenizer.pad_token is None:

@@ -15,7 +15,7 @@ from workbench.engine.catalog.models import resolve_model
 from workbench.engine.errors import InputError
 from workbench.engine.rewards import RewardSource, reward_source
 from workbench.engine.text import one_line
-from workbench.worker.adapters import check_artefact, put_on, tokenizer_source
+from workbench.worker.adapters import check_artefact, put_on
 from workbench.worker.loading import load_model, load_tokenizer
 
 Reward = Callable[..., list[float | None]]
@@ -154,7 +154,7 @@ class RewardModel:
         check_artefact(source)
         model = load_model(source, dtype=dtype, device=device, rewards=True)
         self.model = model if source.adapter is None else put_on(model, source.adapter, source.label)
-        self.tokenizer, _ = load_tokenizer(tokenizer_source(source))
+        self.tokenizer, _ = load_tokenizer(source)
         self.model.config.get_text_config().pad_token_id = self.tokenizer.pad_token_id
         self.model.eval().requires_grad_(False)
 

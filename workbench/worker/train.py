@@ -7,13 +7,21 @@ import traceback
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from workbench.engine.catalog.models import ModelSource, resolve_model
 from workbench.engine.errors import WorkbenchError
+from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.postmortem import FINISHED, STOPPED, Ending, explain_exception
 from workbench.worker.reporter import Reporter
 from workbench.worker.stopping import StopRequestedError, stop_while_loading
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 
 def main(run_id: str) -> int:
@@ -22,6 +30,7 @@ def main(run_id: str) -> int:
     reporter = Reporter(run)
     reporter.started()
     signal.signal(signal.SIGTERM, stop_while_loading)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     try:
         with ExitStack() as stack:
             ending = _train(run, reporter, stack)
@@ -40,10 +49,9 @@ def main(run_id: str) -> int:
 def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("loading libraries")
     # Here, not above: these take seconds, and the run is on screen meanwhile.
-    from transformers import PrinterCallback, set_seed
+    from transformers import PrinterCallback
 
-    from workbench.engine.catalog.models import resolve_model
-    from workbench.worker import adapters, loading
+    from workbench.worker import adapters
     from workbench.worker.callbacks.control import ControlCallback
     from workbench.worker.callbacks.evaluation import EvaluationCallback
     from workbench.worker.callbacks.guards import GuardsCallback
@@ -51,23 +59,15 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     from workbench.worker.callbacks.scores import samples_callback
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
-    from workbench.worker.data.templates import choose_template
     from workbench.worker.data.token_facts import generation_ends
     from workbench.worker.data.training_rows import training_rows
     from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
     from workbench.worker.probe import ProbeCallback
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
     recipe = load_recipe(run.recipe)
     source = resolve_model(recipe.model)
     adapters.check_artefact(source)
-    device = loading.pick_device(recipe.hardware.use_cpu)
-    dtype = loading.pick_dtype(recipe.training.dtype, device)
-    tokenizer, own_template = loading.load_tokenizer(adapters.tokenizer_source(source))
-    template = choose_template(tokenizer, recipe.data.chat_template, own=own_template, model=source.name,
-                               base_dir=Path(run.path))
-    if template.name == "plain" and recipe.data.chat_template == "auto":
-        reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
+    tokenizer = _load_tokenizer(recipe, source, run, reporter)
     stopwatch = Stopwatch()
     samples = samples_callback(recipe, tokenizer, reporter, stopwatch)
     guards = GuardsCallback(reporter)
@@ -83,21 +83,16 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     samples.rows = rows.held_out if rows.held_out is not None else rows.train
     control.check_before_training()
     reporter.phase(f"loading {source.label}")
-    set_seed(recipe.training.seed)  # a reward model's head begins random
-    model = loading.load_model(source, dtype=dtype, device=device,
-                               attn_implementation=recipe.training.attn_implementation,
-                               quantization=recipe.quantization if recipe.tuning == "qlora" else None,
-                               rewards=recipe.objective == "reward")
-    model = adapters.start_from(model, source, recipe)
+    model = _load_model(recipe, source)
     beginning = adapters.Beginning(model, source)
     control.check_before_training()
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
-        recipe, model, tokenizer, shuffled_if_kept_in_order(recipe, rows.train), rows.held_out, device, str(run.path),
-        [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
-    guards.watch(trainer)
+        recipe, model, tokenizer, shuffled_if_kept_in_order(recipe, rows.train), rows.held_out, model.device,
+        str(run.path), [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
     beginning.restore(trainer)
+    guards.watch(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer
@@ -105,5 +100,31 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     trainer.train()
     reporter.phase("saving the model")
     checkpoints.save_final(trainer.state.global_step)
-    cut_short = trainer.state.global_step < trainer.state.max_steps and not evaluation.stopped_early
-    return STOPPED if cut_short else FINISHED
+    return FINISHED if evaluation.stopped_early or trainer.state.global_step >= trainer.state.max_steps else STOPPED
+
+
+def _load_tokenizer(recipe: Recipe, source: ModelSource, run: RunDirectory,
+                    reporter: Reporter) -> "PreTrainedTokenizerBase":
+    from workbench.worker.data.templates import choose_template
+    from workbench.worker.loading import load_tokenizer
+
+    tokenizer, own_template = load_tokenizer(source)
+    template = choose_template(tokenizer, recipe.data.chat_template, own=own_template, model=source.name,
+                               base_dir=run.path)
+    if template.name == "plain" and recipe.data.chat_template == "auto":
+        reporter.alert(f"{source.name} has no chat template; using the plain one (User: … Assistant: …).", "info")
+    return tokenizer
+
+
+def _load_model(recipe: Recipe, source: ModelSource) -> "PreTrainedModel | PeftModel":
+    from transformers import set_seed
+
+    from workbench.worker import adapters, loading
+
+    set_seed(recipe.training.seed)  # a reward model's head begins random
+    device = loading.pick_device(recipe.hardware.use_cpu)
+    base = loading.load_model(source, dtype=loading.pick_dtype(recipe.training.dtype, device), device=device,
+                              attn_implementation=recipe.training.attn_implementation,
+                              quantization=recipe.quantization if recipe.tuning == "qlora" else None,
+                              rewards=recipe.objective == "reward")
+    return adapters.start_from(base, source, recipe)

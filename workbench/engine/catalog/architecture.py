@@ -214,7 +214,7 @@ def _read(document: bytes) -> Architecture:
 def _outer_norms(family: Family, hidden: int) -> int:
     """Numbers in the norms behind the embedding and before the head."""
     final = family.final_norm or family.norm
-    embedding = norm_weights("layer", hidden) if family.embedding_norm else 0
+    embedding = norm_weights(family.embedding_norm, hidden) if family.embedding_norm else 0
     return embedding + (0 if final == "none" else norm_weights(final, hidden))
 
 

@@ -92,34 +92,47 @@ def _mixture(b: BlockBuilder, family: Family, shape: BlockShape, x: int, experts
     assert mixture is not None
     b.experts = experts
     copies, inner = experts.experts_per_token, experts.intermediate_size
+    z = _shared(b, family, shape, x) if shape.shared and mixture.shared_first else None
     if mixture.router_layer:
         logits = b.linear(x, mixture.router_layer, experts.num_experts, part="router", quantised=False)
     else:
-        logits = b.op("router", (x,), experts.num_experts, variant="fp32" if mixture.router_fp32 else "")
+        fp32 = "fp32, uncast" if mixture.router_uncast else "fp32" if mixture.router_fp32 else ""
+        logits = b.op("router", (x,), experts.num_experts, variant=fp32)
     weights = b.op("choose", (logits,), copies, heads=experts.num_experts,
-                   variant="fp32" if mixture.weights_fp32 else "")  # fmt: skip
+                   variant="fp32" if mixture.weights_fp32 else "cast" if mixture.router_uncast else "")  # fmt: skip
     chosen = b.op("gather", (x,), copies * shape.hidden)
+    bias = b.op("bias", (chosen,), copies * 2 * inner) if mixture.bias else chosen
     product = b.op("experts", (chosen,), copies * 2 * inner)
     gate, up = b.split(product, copies * inner, copies * inner, slices=mixture.clamped)
     gated = _clamped(b, gate, up) if mixture.clamped else b.multiply(b.activation(gate, shape.activation), up)
+    b.release(bias)
     returned = b.op("experts", (gated,), copies * shape.hidden)
     weighed = b.op("weigh", (returned, weights), copies * shape.hidden)
     y = b.op("scatter", (weighed,), shape.hidden)
-    if shape.shared:
-        names = ("input_linear", "output_linear") if mixture.shared_fused else family.mlp
-        z = _mlp(b, family, shape, x, shape.shared, "shared experts", names)
-        if mixture.shared_gate:
-            gate_value = b.linear(x, "shared_expert_gate", 1, part="shared experts")
-            z = b.op("multiply", (z, b.activation(gate_value, "sigmoid")), shape.hidden)
-        y = b.add(y, z)
-    return y
+    b.release(chosen)
+    if not shape.shared:
+        return y
+    z = _shared(b, family, shape, x) if z is None else z
+    if mixture.shared_gate:
+        gate_value = b.linear(x, "shared_expert_gate", 1, part="shared experts")
+        z = b.op("multiply", (z, b.activation(gate_value, "sigmoid")), shape.hidden)
+    return b.add(y, z)
+
+
+def _shared(b: BlockBuilder, family: Family, shape: BlockShape, x: int) -> int:
+    """The shared experts: one MLP for every token."""
+    fused = family.mixture is not None and family.mixture.shared_fused
+    names = ("input_linear", "output_linear") if fused else family.mlp
+    return _mlp(b, family, shape, x, shape.shared, "shared experts", names)
 
 
 def _clamped(b: BlockBuilder, gate: int, up: int) -> int:
     """GPT-OSS's gate, `(clamp(up) + 1) * (clamp(gate) * sigmoid(alpha * clamp(gate)))`, each step a tensor."""
     gate, up = b.activation(gate, "clamp"), b.activation(up, "clamp")
     glu = b.multiply(gate, b.activation(b.scale(gate), "sigmoid"))
-    return b.multiply(b.scale(up), glu)
+    gated = b.multiply(b.scale(up), glu)
+    b.release(up)
+    return gated
 
 
 def read_experts(read: ConfigReader, family: Family, hidden: int) -> tuple[Experts, int]:

@@ -33,6 +33,7 @@ class Mixture:
     """Shared experts: a count of experts of the same size, a size of their own, or one of the same size."""
     shared_field: str = "n_shared_experts"
     shared_gate: bool = False
+    shared_first: bool = False  # before the routed ones
     shared_fused: bool = False
     """One `input_linear` for gate and up, one `output_linear` (Granite)."""
     bias: bool = False
@@ -40,7 +41,8 @@ class Mixture:
     router_layer: str = ""
     """The router's name where it is an `nn.Linear` to PEFT."""
     router_fp32: bool = False
-    """The router's product runs on fp32 copies (DeepSeek)."""
+    router_uncast: bool = False
+    """The router's product runs on fp32 copies (DeepSeek), and outside autocast, which casts them back (Ernie)."""
     weights_fp32: bool = False
     """The routing weights stay fp32, and so do the products with them."""
     adapters: Literal["none", "mixtral", "qwen2_moe"] = "none"
@@ -112,7 +114,7 @@ class Family:
     positions: str = ""
     """The config's field with the number of learned positions."""
     position_offset: int = 0
-    embedding_norm: bool = False
+    embedding_norm: str = ""  # the kind of a norm behind the embedding
     embedding_width: str = ""
     """The config's field of an embedding narrower than the stream (OPT-350M)."""
     quantised: bool = True
@@ -165,13 +167,13 @@ _ROWS = (
     Family("qwen2", "Qwen2ForCausalLM", qkv_bias="yes"),
     Family("qwen2_moe", "Qwen2MoeForCausalLM", qkv_bias="qkv_bias",
            mixture=Mixture(layers="step", shared="sized", shared_field="shared_expert_intermediate_size",
-                           shared_gate=True)),
+                           shared_gate=True, shared_first=True)),
     Family("qwen3", "Qwen3ForCausalLM", **_BIAS, qk_norm="head"),
     Family("qwen3_moe", "Qwen3MoeForCausalLM", **_BIAS, qk_norm="head",
            mixture=Mixture(layers="step", adapters="qwen2_moe")),
     Family("qwen3_next", "Qwen3NextForCausalLM", variant="qwen3_next",
            mixture=Mixture(layers="step", shared="sized", shared_field="shared_expert_intermediate_size",
-                           shared_gate=True, adapters="qwen2_moe")),
+                           shared_gate=True, shared_first=True, adapters="qwen2_moe")),
     Family("gemma", "GemmaForCausalLM", **_GEMMA),
     Family("gemma2", "Gemma2ForCausalLM", "sandwich", **_GEMMA, no_sdpa=True),
     Family("gemma3_text", "Gemma3ForCausalLM", "sandwich", **_GEMMA, qk_norm="head"),
@@ -216,7 +218,7 @@ _ROWS = (
     Family("persimmon", "PersimmonForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", qk_norm="head",
            qk_norm_flag="qk_layernorm", rotary="partial", dropout="hidden_dropout"),
     Family("bloom", "BloomForCausalLM", **_NEOX, qkv_bias="yes", out_bias="yes", rotary="none", written_out=True,
-           scores="held", returns_scores=True, slices=True, intermediate="", activation="", embedding_norm=True,
+           scores="held", returns_scores=True, slices=True, intermediate="", activation="", embedding_norm="layer",
            dropout="hidden_dropout", scaled_embedding=True, fixed={"activation": "bloom_gelu"}),
     Family("mpt", "MptForCausalLM", norm="layer_no_bias", qkv=("Wqkv",), out="out_proj", mlp=("up_proj", "down_proj"),
            gated=False, kv_heads="", head_dim="", rotary="none", written_out=True, returns_scores=True, intermediate="",
@@ -244,8 +246,7 @@ _ROWS = (
     Family("minicpm3", "MiniCPM3ForCausalLM", **_LATENT, qkv_bias="attention_bias", out_bias="attention_bias",
            mlp_bias="mlp_bias", residual_scale=True),
     Family("glm4_moe_lite", "Glm4MoeLiteForCausalLM", **_LATENT, qkv_bias="attention_bias", out_bias="attention_bias",
-           mixture=Mixture("n_routed_experts", layers="listed", shared="counted", router_fp32=True,
-                           adapters="qwen2_moe")),
+           mixture=replace(_DEEPSEEK, layers="listed")),
     Family("gpt_oss", "GptOssForCausalLM", **_BIAS, norm="rms_fp32_cast", no_sdpa=True, sinks=True,
            mixture=Mixture("num_local_experts", size="intermediate_size", bias=True, router_bias=True, clamped=True)),
     Family("llama4_text", "Llama4ForCausalLM", **_BIAS, rotary="complex",
@@ -269,8 +270,8 @@ _ROWS = (
     Family("ernie4_5_moe", "Ernie4_5_MoeForCausalLM", head_bias="use_bias", qkv_bias="use_bias", out_bias="use_bias",
            mlp_bias="use_bias", rotary="pairs",
            mixture=Mixture("moe_num_experts", "moe_k", layers="ernie", shared="counted",
-                           shared_field="moe_num_shared_experts", router_bias=True, router_fp32=True,
-                           weights_fp32=True, adapters="qwen2_moe")),
+                           shared_field="moe_num_shared_experts", shared_first=True, router_bias=True,
+                           router_fp32=True, router_uncast=True, adapters="qwen2_moe")),
     Family("nemotron", "NemotronForCausalLM", norm="layer_1p", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False,
            rotary="partial"),
     Family("arcee", "ArceeForCausalLM", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False),
@@ -278,7 +279,7 @@ _ROWS = (
            layer_parameters=2),
     Family("jais2", "Jais2ForCausalLM", norm="layer", **_LLAMA, mlp=("up_proj", "down_proj"), gated=False),
     Family("nanochat", "NanoChatForCausalLM", norm="rms_bare", **_BIAS, mlp=("fc1", "fc2"), gated=False,
-           qk_norm="head"),
+           qk_norm="head", embedding_norm="rms_bare", scaled_embedding=True),
     Family("bitnet", "BitNetForCausalLM", **_BIAS, inner_norms=True),
     Family("helium", "HeliumForCausalLM", norm="rms_fp32_cast", qkv_bias="attention_bias", mlp_bias="mlp_bias",
            rotary="pairs"),

@@ -50,8 +50,9 @@ class ModelSource:
 
     @property
     def label(self) -> str:
-        """Its name, with the adapter's."""
-        return self.name if self.adapter is None else f"{self.name} with the adapter {self.adapter}"
+        """Its name in a sentence, with the adapter's: folders by their last part."""
+        name = folder_title(self.path) if self.kind == "folder" and self.path is not None else self.name
+        return name if self.adapter is None else f"{name} with the adapter {folder_title(self.adapter)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,11 @@ def find_model(reference: str, base_dir: Path | None = None) -> ModelSource | No
         if "/" in reference:
             return ModelSource(reference, "hub", None, {})
     return None
+
+
+def folder_title(folder: Path) -> str:
+    """A folder's last part; a run's result is called `model` whoever it is of, so the run's id for that."""
+    return folder.parent.name if folder.name == "model" and folder.parent.name else folder.name
 
 
 def list_models() -> list[ModelInfo]:
@@ -187,18 +193,23 @@ def _cache_folder_name(hub_id: str) -> str:
     return "models--" + hub_id.replace("/", "--")
 
 
-def _cached_snapshot(folder: Path) -> Path | None:
-    """The snapshot of `refs/main`, else the newest one that has a config.json."""
+def cached_snapshot(hub_id: str, holding: str) -> Path | None:
+    """The snapshot of a Hub id in the local cache, where it has a file of that name."""
+    return _cached_snapshot(hub_cache_dir() / _cache_folder_name(hub_id), holding) if _is_hub_id(hub_id) else None
+
+
+def _cached_snapshot(folder: Path, holding: str = "config.json") -> Path | None:
+    """The snapshot of `refs/main`, else the newest one, that has the file."""
     snapshots = folder / "snapshots"
     try:
         revision = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         revision = ""
     named = _REVISION.fullmatch(revision) and revision not in (".", "..")
-    if named and (snapshots / revision / "config.json").is_file():
+    if named and (snapshots / revision / holding).is_file():
         return snapshots / revision
     try:
-        others = [p for p in snapshots.iterdir() if (p / "config.json").is_file()]
+        others = [p for p in snapshots.iterdir() if (p / holding).is_file()]
         return max(others, key=lambda p: p.stat().st_mtime, default=None)
     except OSError:
         return None

@@ -10,11 +10,11 @@ from workbench.engine.catalog.layers import Experts, LinearLayer, Part
 
 Kind = Literal[
     "linear", "norm", "weight", "cast", "rotary", "attention", "activation", "multiply", "add", "scale", "dropout",
-    "split", "concat", "copy", "release", "router", "choose", "gather", "experts", "weigh", "scatter",
+    "split", "concat", "copy", "release", "router", "choose", "gather", "bias", "experts", "weigh", "scatter",
 ]  # fmt: skip
 """norm: the statistics of a norm, without its weight. weight: the product with it. cast: back to the input's type.
 split: views of one storage. copy: made contiguous. release: the model's code lets go of a value here. router, choose,
-gather, experts, weigh, scatter: the steps of a mixture."""
+gather, bias, experts, weigh, scatter: the steps of a mixture; bias is one row for each token of an expert."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.engine.catalog.architecture import architecture_from_config
-from workbench.engine.catalog.models import ModelSource, find_model, read_config, resolve_model
+from workbench.engine.catalog.models import ModelSource, cached_snapshot, find_model, read_config, resolve_model
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import LoraSettings, Recipe
 from workbench.engine.recipe_file import load_recipe
@@ -17,10 +17,13 @@ _DEEPEST = 50  # an adapter on a model on an adapter …: further down, folders 
 
 
 def trained_model(reference: str, base_dir: Path | None = None, depth: int = 0) -> ModelSource | None:
-    """What a run, RUN:step, or a folder with an adapter stands for; None for any other word. Raises InputError."""
+    """What a run, RUN:step, or an adapter in a folder or in the Hub's cache stands for; None for any other word.
+
+    Raises InputError.
+    """
     directory = _folder(reference, base_dir)
     if directory is None:
-        directory = named_artefact(reference)
+        directory = named_artefact(reference) or cached_snapshot(reference, ADAPTER_CONFIG)
     return None if directory is None else source_of(directory, depth)
 
 
@@ -52,9 +55,17 @@ def origin_of(run: RunDirectory, depth: int = 0) -> ModelSource:
 
 def is_reward_model(source: ModelSource) -> bool:
     """Whether it scores answers and cannot write any."""
-    if source.adapter is not None:
-        return read_json(source.adapter / ADAPTER_CONFIG).get("task_type") == "SEQ_CLS"
-    names = source.config.get("architectures")
+    return is_reward_folder(source.adapter) if source.adapter is not None else _scores(source.config)
+
+
+def is_reward_folder(folder: Path) -> bool:
+    """The same of a folder with an adapter or a model."""
+    adapter = read_json(folder / ADAPTER_CONFIG)
+    return adapter.get("task_type") == "SEQ_CLS" if adapter else _scores(read_json(folder / "config.json"))
+
+
+def _scores(config: dict[str, Any]) -> bool:
+    names = config.get("architectures")
     return isinstance(names, list) and any(str(name).endswith("ForSequenceClassification") for name in names)
 
 

@@ -11,12 +11,13 @@ from workbench.engine.data.findings import Finding
 from workbench.engine.data.formats import Format
 from workbench.engine.data.scan import MOST_REJECTED, Scan, findings_of
 from workbench.engine.data.sources import DataError, files_of, resolve_dataset
-from workbench.engine.data.streams import Meter
+from workbench.engine.data.streams import MOST_ROW_BYTES, Meter
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DatasetPart
 
-_REPORT_EVERY = 512
+_LOOK_EVERY = 512
+"""Rows from the Hub, which have no bytes to go by."""
 
 
 class CheckCancelled(RunError):  # noqa: N818 (the user asked for it: no error)
@@ -56,15 +57,11 @@ class StructureReport:
     """False: reading stopped at a limit, and everything but the estimate is of the rows before it."""
     rows_estimated: int | None
     """Rows there are, by the bytes that those read took; None when exact."""
+    part_examples: tuple[int, ...]
+    """Examples of each part of the training data, estimated where it was not read to its end; 0 for one not read."""
     sample: tuple[Located, ...] = field(repr=False)
     """Evenly spread over what was read."""
-    bytes_read: int = 0
-
-    @property
-    def examples_estimated(self) -> int:
-        """Examples there are, as far as is known."""
-        return self.examples if self.rows_estimated is None or not self.rows else \
-            round(self.examples * self.rows_estimated / self.rows)
+    bytes_read: int
 
 
 def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int | None = None,
@@ -83,54 +80,77 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
     known = sum(size or 0 for size in sizes)
     share = None if limit_bytes is None else limit_bytes // len(parts)
     before = 0
+
+    def look(done: int) -> None:
+        on_progress(before + done, known)
+        if cancelled():
+            raise CheckCancelled("The data check was cancelled.")
+
     for (scan, part, setting), size in zip(parts, sizes, strict=True):
         if size is None and read is read_examples:
+            scan.skip_part()
             continue
-        with _concerning(setting):
-            for done in _scan_part(scan, part, recipe, base_dir, read, size or 0, share):
-                on_progress(before + min(done, size or 0), known)
-                if cancelled():
-                    raise CheckCancelled("The data check was cancelled.")
+        reading = _Part(scan, size or 0, share, look)
+        with concerning(setting):
+            rows = read(part, recipe.objective, base_dir, reading.meter, scan.note(part.path))
+            if not reading.scan_rows(first_rows(rows, settings.max_rows if scan is train else None)):
+                read_so_far = f" that ends within its first {reading.meter.done >> 20} MiB" if size else ""
+                raise DataError(f"{part.path} has no row{read_so_far}.")
         before += size or 0
+    look(0)
     return _report(train, held_out)
 
 
 @contextmanager
-def _concerning(setting: str) -> Iterator[None]:
-    """Errors of the user's name the setting that they come from."""
+def concerning(setting: str) -> Iterator[None]:
+    """Errors about the user's data name the setting that they come from."""
     try:
         yield
     except InputError as error:
         raise DataError(error.message, error.hint, setting) from None
 
 
-def _scan_part(scan: Scan, part: DatasetPart, recipe: Recipe, base_dir: Path | None, read: Read, size: int,
-               share: int | None) -> Iterator[int]:
-    """Read a part, or `share` bytes of its `size`; yields now and then how far it is."""
-    meter = Meter()
+class _EnoughError(Exception):
+    """The limit is reached within a row that has no end."""
 
-    def note(form: Format) -> None:
-        scan.forms.setdefault((part.path, form.name), form)
 
-    rows = _first_rows(read(part, recipe.objective, base_dir, meter, note), recipe.dataset.max_rows)
-    for number, found in enumerate(rows, 1):
-        scan.add(found)
-        if share is not None and share <= meter.done < size:
-            scan.end_part(meter.done, size)
-            return
-        if number % _REPORT_EVERY == 0:
-            yield meter.done
-    yield meter.done
-    scan.end_part(meter.done)
+class _Part:
+    """The reading of one part: `share` bytes of its `size`, or all."""
+
+    def __init__(self, scan: Scan, size: int, share: int | None, look: Callable[[int], None]) -> None:
+        self._scan, self._size, self._look = scan, size, look
+        self._share = size if share is None else share
+        self.meter = Meter(on_block=self._on_block)
+
+    def scan_rows(self, rows: Iterable[Located | Rejected]) -> bool:
+        """Read the rows, as many as the share allows; whether there were any."""
+        number = 0
+        try:
+            for number, found in enumerate(rows, 1):
+                self._scan.add(found)
+                if self._share <= self.meter.done < self._size:
+                    raise _EnoughError
+                if not self._size and number % _LOOK_EVERY == 0:
+                    self._look(0)
+        except _EnoughError:
+            self._scan.end_part(self.meter.done, self._size)
+        else:
+            self._scan.end_part(self.meter.done)
+        return number > 0
+
+    def _on_block(self, done: int) -> None:
+        self._look(min(done, self._size))
+        if self._share + MOST_ROW_BYTES <= done < self._size:
+            raise _EnoughError
 
 
 def _bytes_of(part: DatasetPart, base_dir: Path | None, setting: str) -> int | None:
-    with _concerning(setting):
+    with concerning(setting):
         source = resolve_dataset(part.path, base_dir)
         return None if source.path is None else sum(path.stat().st_size for path, _ in files_of(source, part.split))
 
 
-def _first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
+def first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator[Located | Rejected]:
     """Everything from the first `most` rows; a row may make several examples."""
     count, last = 0, None
     for found in rows:
@@ -154,5 +174,5 @@ def _report(train: Scan, held_out: Scan) -> StructureReport:
         rows=train.rows, usable_rows=train.usable, examples=train.examples, eval_rows=held_out.rows,
         rejected=rejected[:MOST_REJECTED], rejected_count=train.rejected_count + held_out.rejected_count,
         duplicates=duplicates, findings=found, exact=exact,
-        rows_estimated=None if exact else round(train.estimated), sample=train.sample.examples,
-        bytes_read=train.bytes_read + held_out.bytes_read)
+        rows_estimated=None if exact else round(train.estimated), part_examples=tuple(train.part_examples),
+        sample=train.sample.examples, bytes_read=train.bytes_read + held_out.bytes_read)

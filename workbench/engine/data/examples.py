@@ -25,8 +25,10 @@ from workbench.engine.data.values import BadRow, Message, Row, RowError, kind_of
 from workbench.engine.recipe_data import DatasetPart
 from workbench.engine.text import nearest
 
-__all__ = ["Located", "Rejected", "detect", "example_text", "examples_of", "read_examples"]
+__all__ = ["Located", "Rejected", "detect", "examples_of", "read_examples", "sequences"]
 
+_MOST_FORMS = 1000
+"""Sets of columns whose format is remembered."""
 _LOOKED_AT = 20
 """Rows that are looked at for one whose columns fit, before the whole file is refused."""
 
@@ -96,16 +98,19 @@ def examples_of(rows: Iterable[tuple[int, Row | BadRow]], part: DatasetPart, obj
         _refuse(waiting, part, objective, source_name)
 
 
-def example_text(example: Mapping[str, Any]) -> str:
-    """All the text of an example, one piece after the other."""
-    pieces = []
-    for name in ("messages", "text", "prompt", "chosen", "rejected", "completion"):
-        value = example.get(name)
-        if isinstance(value, str):
-            pieces.append(value)
-        elif isinstance(value, list):
-            pieces += [message["content"] for message in value]
-    return "".join(pieces)
+def sequences(example: Mapping[str, Any]) -> list[str]:
+    """The text of each sequence that the model is given for an example, without a template: two for a pair."""
+    if "messages" in example or "text" in example:
+        return [_text_of(example.get("messages", example.get("text")))]
+    prompt = _text_of(example.get("prompt"))
+    answers = [example[name] for name in ("chosen", "rejected", "completion") if example.get(name) is not None]
+    return [prompt + _text_of(answer) for answer in answers] or [prompt]
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, list):
+        return "".join(message["content"] for message in value)
+    return value or ""
 
 
 def _refuse(waiting: list[tuple[int, Row]], part: DatasetPart, objective: str, source: str) -> None:
@@ -135,7 +140,7 @@ class _Converter:
     objective: str
     source: str
     forms: dict[Any, Format] = field(default_factory=dict)
-    kinds: dict[str, type] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def starting(cls, waiting: list[tuple[int, Row]], part: DatasetPart, objective: str,
@@ -175,6 +180,8 @@ class _Converter:
         filled = {name: value for name, value in row.items() if value is not None}
         key = tuple((name, type(value)) for name, value in filled.items())
         if key not in self.forms:
+            if len(self.forms) >= _MOST_FORMS:
+                self.forms.clear()
             try:
                 self.forms[key] = detect(filled, "orpo", self.part.columns)
             except DataError:
@@ -187,12 +194,11 @@ class _Converter:
         theirs = {column: name for name, column in mapping.items() if name not in FIELDS}
         used = {column for name, column in self.form.columns.items() if name != "completion"}
         extras = {theirs.get(name, str(name)): value for name, value in row.items() if name not in used}
-        extras.pop("prompt", None)
-        answer = extras.pop("completion", None) or found.chosen
-        if isinstance(answer, list):
-            answer = answer[-1]["content"]
+        for name in ("prompt", "completion", "tools"):
+            extras.pop(name, None)
+        answer = found.chosen
         if answer is not None:
-            extras.setdefault("answer", answer)
+            extras.setdefault("answer", answer if isinstance(answer, str) else answer[-1]["content"])
         return {"prompt": found.prompt, **{name: self._plain(name, value) for name, value in extras.items()
                                            if value is None or isinstance(value, bool | int | float | str)}}
 
@@ -202,11 +208,9 @@ class _Converter:
             return None
         if type(value) is int and not -(2**63) <= value < 2**63:
             raise RowError(f"`{name}` is a number of more than 64 bits")
-        kind = self.kinds.setdefault(name, type(value))
-        if kind is float and type(value) is int:
-            return float(value)
-        if type(value) is not kind:
-            raise RowError(f"`{name}` is {kind_of(value)} ({value!r:.20}), where earlier rows have {kind.__name__}")
+        first = self.kinds.setdefault(name, kind_of(value))
+        if kind_of(value) != first:
+            raise RowError(f"`{name}` is {kind_of(value)} ({value!r:.20}) where earlier rows have {first}")
         return text(value, name) if isinstance(value, str) and value.strip() else value
 
 

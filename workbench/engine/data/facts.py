@@ -1,60 +1,117 @@
-"""What planning needs to know of a dataset: rows, characters, tokens, and a fingerprint; read once per version."""
+"""What planning needs to know of a dataset: rows, tokens, faults, a fingerprint; a bounded look, once per version."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import xxhash
 
-from workbench.engine.data.conversations import read_conversations
-from workbench.engine.data.formats import Format
-from workbench.engine.data.values import Message
+from workbench.engine.data.check import StructureReport, check_structure, concerning
+from workbench.engine.data.examples import Located, sequences
+from workbench.engine.data.sources import files_of, resolve_dataset
+from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_data import DatasetSettings
 
-# Enough rows for a mean within about 2 %, few enough to tokenise in a blink.
-_TOKEN_SAMPLE = 2000
+LOOKED_AT_BYTES = 8 << 20
+"""How much of the data a plan reads; a fifth of a second. The whole is read at launch."""
+_HASHED_WHOLE = 64 << 20
+_BLOCKS, _BLOCK_BYTES = 64, 64 << 10
+_BATCH = 64
+"""Texts that are tokenised at once: what the tokenizer returns takes far more memory than they do."""
+_TOKEN_SAMPLE_CHARACTERS = 1_000_000
+_LONG = 100_000
+"""Characters of a text that are tokenised; what is behind them counts as much for each."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DatasetFacts:
-    """A local dataset at a glance. `fingerprint` is the xxh3-128 of the file."""
+    """A recipe's data at a glance. `rows` are those an epoch trains on before any are set aside for evaluation;
+    None where some are on the Hub. `remote` names what is there."""
 
-    path: Path
-    format: Format
-    rows: int
-    fingerprint: str
-    sample: tuple[tuple[Message, ...], ...] = field(compare=False, repr=False)
-    """Evenly spaced rows."""
+    report: StructureReport
+    rows: int | None
+    fingerprint: str | None
+    remote: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """Tokens of the text in a row, chat template not counted: mean and maximum over a sample of the rows."""
+    """Tokens of the texts of an example, chat template not counted: the mean of their sum, and the longest one, over
+    a sample."""
 
     mean: float
     longest: int
 
 
-def dataset_facts(path: Path, max_rows: int | None) -> DatasetFacts:
-    """Read a local dataset, or recall it when the file has not changed. Raises DataError naming the bad line."""
-    stat = path.stat()
-    return _facts(path, max_rows, stat.st_mtime_ns, stat.st_size)
+@dataclass(frozen=True)
+class _Look:
+    """What facts depend on: the settings, and the files as they are (name, modified, size)."""
+
+    settings: DatasetSettings
+    objective: str
+    base_dir: Path | None
+    files: tuple[tuple[str, int, int], ...]
+    remote: tuple[str, ...]
+    recipe: Recipe = field(compare=False)
 
 
-@lru_cache(maxsize=8)
-def _facts(path: Path, max_rows: int | None, modified: int, size: int) -> DatasetFacts:
-    conversations = read_conversations(path, max_rows)
+def dataset_facts(recipe: Recipe, base_dir: Path | None) -> DatasetFacts:
+    """Look at a recipe's data, or recall it where neither the files nor the settings have changed.
+
+    Raises DataError, whose `field` is the setting at fault.
+    """
+    settings = recipe.dataset
+    files, remote = [], []
+    for part in settings.parts:
+        with concerning("dataset.path"):
+            source = resolve_dataset(part.path, base_dir)
+            files += [path for path, _ in files_of(source, part.split)]
+            remote += [source.name] if source.path is None else []
+    stats = [(str(path), path.stat()) for path in files]
+    return _facts(_Look(settings, recipe.objective, base_dir, tuple(
+        (name, stat.st_mtime_ns, stat.st_size) for name, stat in stats), tuple(remote), recipe))
+
+
+@lru_cache(maxsize=4)
+def _facts(look: _Look) -> DatasetFacts:
+    report = check_structure(look.recipe, look.base_dir, limit_bytes=LOOKED_AT_BYTES)
+    rows = None if look.remote else epoch_rows(look.settings, report.part_examples)
+    return DatasetFacts(report, rows, _fingerprint(look.files) if look.files else None, look.remote)
+
+
+def epoch_rows(settings: DatasetSettings, parts: Sequence[int]) -> int:
+    """Examples of an epoch, made of so many of each part: with weights as many of each as its weight says, no row
+    twice, until the part that is smallest for its weight is used up."""
+    weights = [part.weight for part in settings.parts]
+    total = sum(parts)
+    if any(weight is not None for weight in weights):
+        shares = [weight or 1.0 for weight in weights]
+        rounds = min(rows / share for rows, share in zip(parts, shares, strict=True))
+        total = sum(math.floor(rounds * share + 1e-9) for share in shares)
+    return total if settings.max_rows is None else min(total, settings.max_rows)
+
+
+def _fingerprint(files: Sequence[tuple[str, int, int]]) -> str:
+    """The xxh3-128 of the files' content; of a large one its size, time and blocks that are spread over it."""
     digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    step = max(len(conversations.rows) // _TOKEN_SAMPLE, 1)
-    return DatasetFacts(path, conversations.format, len(conversations.rows), digest.hexdigest(),
-                        conversations.rows[::step])
+    for name, modified, size in files:
+        with Path(name).open("rb") as file:
+            if size <= _HASHED_WHOLE:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                continue
+            digest.update(f"{size} {modified}".encode())
+            for number in range(_BLOCKS):
+                file.seek((size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
+                digest.update(file.read(_BLOCK_BYTES))
+    return digest.hexdigest()
 
 
 def token_facts(facts: DatasetFacts, model_folder: Path | None) -> TokenFacts | None:
-    """Count with the model's own tokenizer; None when its tokenizer.json is not on this disk."""
-    if model_folder is None or not (model_folder / "tokenizer.json").is_file():
+    """Count with the model's own tokenizer; None when its tokenizer.json is not on this disk, or there are no rows."""
+    if model_folder is None or not (model_folder / "tokenizer.json").is_file() or not facts.report.sample:
         return None
     return _count(facts, model_folder / "tokenizer.json")
 
@@ -67,6 +124,17 @@ def _count(facts: DatasetFacts, tokenizer_file: Path) -> TokenFacts | None:
         tokenizer = Tokenizer.from_file(str(tokenizer_file))
     except Exception:  # the library raises a bare Exception for a file it cannot read
         return None
-    texts = ["".join(message["content"] for message in row) for row in facts.sample]
-    lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    return TokenFacts(sum(lengths) / len(lengths), max(lengths))
+    examples = [sequences(found.example) for found in _thinned(facts.report.sample)]
+    texts = [text for example in examples for text in example]
+    lengths: list[float] = []
+    for start in range(0, len(texts), _BATCH):
+        batch = texts[start:start + _BATCH]
+        encoded = tokenizer.encode_batch_fast([text[:_LONG] for text in batch], add_special_tokens=False)
+        lengths += [len(encoding) * max(len(text) / _LONG, 1) for encoding, text in zip(encoded, batch, strict=True)]
+    return TokenFacts(sum(lengths) / len(examples), round(max(lengths)))
+
+
+def _thinned(sample: Sequence[Located]) -> Sequence[Located]:
+    """Every n-th of a sample, so that they are tokenised in a blink."""
+    characters = sum(min(len(text), _LONG) for found in sample for text in sequences(found.example))
+    return sample[:: max(math.ceil(characters / _TOKEN_SAMPLE_CHARACTERS), 1)]

@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
-from workbench.engine.recipe_data import DataSettings
+from workbench.engine.recipe_data import DataSettings, FindingId
 
-FindingId = Literal["rejected-rows", "duplicates", "equal-pair", "control-characters", "eval-overlap",
-                    "truncated", "fully-masked", "eos-not-trained", "double-bos"]
-"""The first five are of the rows as they stand, the others of their tokens."""
+__all__ = ["Finding", "FindingId", "how_to_pass", "refused"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,12 @@ def refused(findings: Iterable[Finding], data: DataSettings) -> tuple[Finding, .
     return tuple(finding for finding in findings if not passes(finding))
 
 
-def how_to_pass(findings: Iterable[Finding]) -> str:
-    """What to do about refused findings: a sentence with the very options that let them pass."""
-    listed = list(findings)
-    names = [finding.id for finding in listed if finding.id != "rejected-rows"]
-    rejected = sum(finding.count for finding in listed if finding.id == "rejected-rows")
-    options = [f"--set data.allow=[{','.join(names)}]"] if names else []
+def how_to_pass(stopping: Iterable[Finding], data: DataSettings) -> str:
+    """What to do about refused findings: a sentence with the very options that let them pass too."""
+    stopping = list(stopping)
+    allowed = () if data.allow == "all" else data.allow
+    new = [finding.id for finding in stopping if finding.id != "rejected-rows"]
+    rejected = sum(finding.count for finding in stopping if finding.id == "rejected-rows")
+    options = [f"--set data.allow=[{','.join(dict.fromkeys((*allowed, *new)))}]"] if new else []
     options += [f"--set data.max_rejected_rows={rejected}"] if rejected else []
     return f"Mend the data, or start all the same with `{' '.join(options)}`."

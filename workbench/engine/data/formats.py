@@ -22,17 +22,17 @@ class Format:
 _NAMES = {
     "messages": ("messages",),
     "conversations": ("conversations", "conversation"),
+    "system": ("system", "system_prompt"),
+    "history": ("history",),
     "prompt": ("prompt", "question", "query", "instruction", "problem", "input"),
-    "completion": ("completion", "response", "answer", "output", "solution"),
     "instruction": ("instruction",),
     "input": ("input", "context"),
+    "completion": ("completion", "response", "answer", "output", "solution"),
     "output": ("output", "response"),
     "chosen": ("chosen", "accepted", "preferred", "preferred_output", "response_j"),
     "rejected": ("rejected", "dispreferred", "non_preferred_output", "response_k"),
     "label": ("label", "kto_tag"),
     "text": ("text", "content"),
-    "system": ("system", "system_prompt"),
-    "history": ("history",),
 }
 FIELDS = tuple(_NAMES)
 _LISTED = 12
@@ -63,7 +63,7 @@ class Columns:
 
     def take(self, *needed: str, optional: tuple[str, ...] = ()) -> dict[str, str] | None:
         """Our names and theirs, when all needed ones are there."""
-        found = {name: self.find(name) for name in (*needed, *optional)}
+        found = {name: self.find(name) for name in _NAMES if name in needed or name in optional}
         if any(found[name] is None for name in needed):
             return None
         return {name: column for name, column in found.items() if column is not None}
@@ -76,12 +76,14 @@ def _prompt(columns: Columns, *needed: str, optional: tuple[str, ...] = ()) -> d
     return columns.take("prompt", *needed, optional=(*extra, "system", *optional))
 
 
-def _messages(columns: Columns) -> dict[str, str] | None:
-    return columns.take("messages", optional=("system",))
+def _conversation(name: str) -> Callable[[Columns], dict[str, str] | None]:
+    def find(columns: Columns) -> dict[str, str] | None:
+        pair = _preference(columns)
+        if pair is not None and name in pair:
+            return None  # it is the prompt of the chosen answer
+        return columns.take(name, optional=("system",))
 
-
-def _sharegpt(columns: Columns) -> dict[str, str] | None:
-    return columns.take("conversations", optional=("system",))
+    return find
 
 
 def _alpaca(columns: Columns) -> dict[str, str] | None:
@@ -123,8 +125,8 @@ def _pair_of_texts(columns: Columns) -> dict[str, str] | None:
 FORMATS: dict[str, Callable[[Columns], dict[str, str] | None]] = {
     "preference": _preference,
     "kto": _kto,
-    "messages": _messages,
-    "sharegpt": _sharegpt,
+    "messages": _conversation("messages"),
+    "sharegpt": _conversation("conversations"),
     "alpaca": _alpaca,
     "prompt-completion": lambda columns: _prompt(columns, "completion"),
     "accepted-rejected": _pair_of_texts,

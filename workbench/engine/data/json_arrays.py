@@ -1,38 +1,24 @@
-"""Rows of a .json file: an array, an object that holds one, or JSON lines; element by element, never the whole file."""
+"""Rows of a JSON file that is one array, or an object that holds one: element by element, never the whole file."""
 
 import codecs
 import json
+import re
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from workbench.engine.data.sources import DataError
-from workbench.engine.data.streams import BLOCK, MOST_ROW_BYTES, TOO_LONG, Content, Meter, lines, opened, refuse_utf16
+from workbench.engine.data.sources import DataError, kind_of_file
+from workbench.engine.data.streams import BLOCK, MOST_ROW_BYTES, Content, Meter, opened, refuse_utf16
 from workbench.engine.data.values import BadRow, Row, is_messages, kind_of
 
-_SPACE = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]*")
 _LONGEST_LITERAL = 16
 """Characters before the end of what was read in which a fault may only mean that the rest is not read yet."""
 
 
 def read_array(path: Path, name: str, meter: Meter) -> Iterator[tuple[int, Row | BadRow]]:
-    """(1-based number, row) for each element, or (line, row) where each line is an object of its own.
-
-    Raises DataError where the file is not valid JSON, with the line.
-    """
-    with opened(path, name, meter) as content:
-        beginning = content.read()
-        refuse_utf16(beginning, name)
-    if _has_line_rows(beginning):
-        from workbench.engine.data.readers import parse_line
-
-        with opened(path, name, meter) as content:
-            for number, line in lines(content, name):
-                if line is None:
-                    yield number, BadRow(TOO_LONG)
-                elif line.strip():
-                    yield number, parse_line(line)
-        return
+    """(1-based number, row) for each element. Raises DataError where the file is not valid JSON, with the line."""
     with opened(path, name, meter) as content:
         scanner = _Scanner(content, name)
         for number, row in enumerate(_elements(scanner), 1):
@@ -40,13 +26,19 @@ def read_array(path: Path, name: str, meter: Meter) -> Iterator[tuple[int, Row |
                 f"the row is {kind_of(row)}, not an object of columns", row)
 
 
-def _has_line_rows(beginning: bytes) -> bool:
+def is_array(path: Path, name: str) -> bool:
+    """Whether a file is one JSON value; else each of its lines is. Raises DataError for UTF-16."""
+    with opened(path, name, Meter()) as content:
+        beginning = content.read()
+    refuse_utf16(beginning, name)
     first, _, rest = beginning.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     try:
         row = json.loads(first)
     except (ValueError, RecursionError):
+        return first.startswith(b"[") or (kind_of_file(path) == "JSON" and bool(first))
+    if rest.strip():
         return False
-    return isinstance(row, dict) and (bool(rest.strip()) or _list_of(row) is None)
+    return not isinstance(row, dict) or _list_of(row) is not None
 
 
 def _list_of(document: dict[str, Any]) -> str | None:
@@ -59,39 +51,51 @@ def _list_of(document: dict[str, Any]) -> str | None:
 
 def _elements(scanner: "_Scanner") -> Iterator[Any]:
     opening = scanner.peek()
-    if opening == "{":
-        _enter_list(scanner)
-    elif opening != "[":
-        if opening:
-            scanner.fail("the file is not a list of rows")
-        return
-    scanner.skip()
-    if scanner.peek() == "]":
-        return
-    while True:
+    if opening == "[":
+        scanner.skip()
+        yield from _listed(scanner)
+    elif opening == "{":
+        yield from _rows_in_object(scanner)
+    elif opening:
+        scanner.refuse("the file is not a list of rows")
+
+
+def _listed(scanner: "_Scanner") -> Iterator[Any]:
+    """The values of a list whose bracket is behind, up to and past its closing one."""
+    while scanner.peek() != "]":
         yield scanner.value()
         mark = scanner.peek()
-        if mark == "]":
-            return
-        if mark != ",":
+        if mark == ",":
+            scanner.skip()
+        elif mark != "]":
             scanner.fail("a comma or a closing bracket is missing" if mark else "the list is not closed: it is cut off")
-        scanner.skip()
+    scanner.skip()
 
 
-def _enter_list(scanner: "_Scanner") -> None:
-    """Go to the first list in an object, past values of other kinds."""
+def _rows_in_object(scanner: "_Scanner") -> Iterator[Any]:
+    """The one list of objects among the values of an object."""
+    found = None
     while scanner.peek() in ("{", ","):
         scanner.skip()
         if scanner.peek() == "}":
             break
-        scanner.value()
+        key = scanner.value()
         if scanner.peek() != ":":
             scanner.fail("a colon is missing")
         scanner.skip()
-        if scanner.peek() == "[":
-            return
-        scanner.value()
-    scanner.fail("the file is not a list of rows")
+        if scanner.peek() != "[":
+            scanner.value()
+            continue
+        scanner.skip()
+        if scanner.peek() == "{":
+            if found is not None:
+                scanner.refuse(f"both `{found}` and `{key}` are lists of rows, and a file can have one")
+            found = key
+            yield from _listed(scanner)
+        else:
+            deque(_listed(scanner), maxlen=0)
+    if found is None:
+        scanner.refuse("the file is not a list of rows")
 
 
 class _Scanner:
@@ -105,17 +109,23 @@ class _Scanner:
 
     def fail(self, reason: str, at: int | None = None) -> NoReturn:
         """Raise DataError for the place where reading is, or `at`."""
-        line = self._lines + self._text.count("\n", 0, self._at if at is None else at)
-        raise DataError(f"{self._name}:{line}: not valid JSON: {reason}.",
+        raise DataError(f"{self._place(self._at if at is None else at)}: not valid JSON: {reason}.",
                         "Mend the file, or write one object a line (.jsonl): then one bad row does not end it.")
+
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise DataError for JSON that is valid and no dataset."""
+        raise DataError(f"{self._place(self._at)}: {reason}.",
+                        "Write a list of objects, or one object a line (.jsonl).")
+
+    def _place(self, at: int) -> str:
+        return f"{self._name}:{self._lines + self._text.count(chr(10), 0, at)}"
 
     def peek(self) -> str:
         """The next character that is not white space; empty at the end."""
         while True:
-            while self._at < len(self._text):
-                if self._text[self._at] not in _SPACE:
-                    return self._text[self._at]
-                self._at += 1
+            self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]
+            if self._at < len(self._text):
+                return self._text[self._at]
             if not self._more():
                 return ""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from workbench.engine.data.json_arrays import read_array
+from workbench.engine.data.json_arrays import is_array, read_array
 from workbench.engine.data.sources import kind_of_file
 from workbench.engine.data.streams import TOO_LONG, Meter, lines, opened
 from workbench.engine.data.tables import read_delimited, read_parquet
@@ -30,16 +30,21 @@ def read_rows(path: Path, name: str | None = None, meter: Meter | None = None) -
     meter.end()
 
 
+def _read_json(path: Path, name: str, meter: Meter) -> Rows:
+    # Many a .json file is JSON lines, and some a .jsonl file is one array.
+    return read_array(path, name, meter) if is_array(path, name) else _read_lines(path, name, meter)
+
+
 def _read_lines(path: Path, name: str, meter: Meter) -> Rows:
     with opened(path, name, meter) as content:
         for number, line in lines(content, name):
             if line is None:
                 yield number, BadRow(TOO_LONG)
             elif line and not line.isspace():
-                yield number, parse_line(line)
+                yield number, _parsed(line)
 
 
-def parse_line(line: bytes) -> Row | BadRow:
+def _parsed(line: bytes) -> Row | BadRow:
     """One line of JSON as a row."""
     try:
         row = orjson.loads(line)
@@ -115,8 +120,8 @@ def _paragraphs(path: Path, name: str, meter: Meter) -> Rows:
 
 
 _READERS: dict[str, Callable[[Path, str, Meter], Iterator[tuple[int, Any]]]] = {
-    "JSON lines": _read_lines,
-    "JSON": read_array,
+    "JSON lines": _read_json,
+    "JSON": _read_json,
     "CSV": lambda path, name, meter: read_delimited(path, name, meter, ","),
     "TSV": lambda path, name, meter: read_delimited(path, name, meter, "\t"),
     "Parquet": read_parquet,

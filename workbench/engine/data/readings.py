@@ -21,14 +21,14 @@ class Reading:
 
 def read(row: Row, form: Format) -> Reading:
     """The row, read as the format says. Raises RowError."""
-    if row.get("tools") not in (None, "", "[]", []):
-        raise RowError("tool definitions (`tools`) are not supported yet")
+    values.refuse_tools(row)
     return _READERS[form.name](row, form.columns)
 
 
 def read_prompt(row: Row, form: Format) -> Reading:
     """The row as a prompt, with a reference answer where it has one. Raises RowError."""
     columns = form.columns
+    values.refuse_tools(row)
     if form.name == "preference":
         return Reading(_preference(row, columns).prompt)
     if form.name in ("messages", "sharegpt"):
@@ -39,6 +39,8 @@ def read_prompt(row: Row, form: Format) -> Reading:
     prompt = in_order(_prompt(row, columns), answered=False)
     column = columns.get("completion") or columns.get("output")
     answer = row.get(column) if column else None
+    if values.is_messages(answer):
+        return Reading(prompt, values.messages(answer, str(column)))
     return Reading(prompt, answer if isinstance(answer, str) else None)
 
 

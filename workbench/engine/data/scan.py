@@ -1,28 +1,28 @@
 """What is gathered while the rows of a dataset go by once, and the findings that come of it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
 import xxhash
 
 from workbench.engine.data.examples import Located, Rejected
-from workbench.engine.data.findings import Finding, FindingId
+from workbench.engine.data.findings import Finding
 from workbench.engine.data.formats import Format
 from workbench.engine.data.seen import Seen
+from workbench.engine.recipe_data import FindingId
 
 MOST_REJECTED = 1000
-_MOST_PLACES = 5
-_MOST_SAMPLED = 4000
+_MOST_PLACES, _MOST_NAMED = 5, 3
+"""Places kept for a finding, and named in its sentence."""
+_MOST_SAMPLED = 2000
 """Examples kept to look at: evenly spread, between half as many and so many."""
-_MOST_SAMPLED_BYTES = 32 << 20
+_MOST_SAMPLED_BYTES = 8 << 20
 _MOST_SHOWN = 10_000
 """Characters of a rejected row that are kept where it is longer."""
 # C0 without tab and line ends, DEL, C1: what a terminal obeys and a reader does not see.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-# How they may stand in JSON: most rows are done with after these cheap looks.
-_MAY_BE_CONTROL = (b"\\u00", b"\\b", b"\\f", b"\x7f", b"\xc2")
 
 
 class Scan:
@@ -40,7 +40,8 @@ class Scan:
         self.stopped = False
         self.estimated = 0.0
         self.bytes_read = 0
-        self._part_rows = 0
+        self.part_examples: list[int] = []
+        self._part_rows = self._examples_before = 0
         self._last: Located | Rejected | None = None
 
     def add(self, found: Located | Rejected) -> None:
@@ -61,7 +62,7 @@ class Scan:
         self.examples += 1
         written = orjson.dumps(found.example)
         self.seen.add(xxhash.xxh3_64_intdigest(written), len(self.sources) - 1, found.line)
-        if any(mark in written for mark in _MAY_BE_CONTROL) and _has_control(found.example):
+        if _may_have_control(written) and _has_control(found.example):
             self.control.add(found)
         if _equal_pair(found.example, before.example if same_row and isinstance(before, Located) else None):
             self.equal.add(found)
@@ -70,9 +71,23 @@ class Scan:
     def end_part(self, done: int, size: int | None = None) -> None:
         """A part's rows have all been read, or, given its `size`, `done` bytes of it: the others are estimated."""
         self.stopped = self.stopped or size is not None
-        self.estimated += self._part_rows * (size / done if size and done else 1)
+        scale = size / done if size and done else 1.0
+        self.estimated += self._part_rows * scale
+        self.part_examples.append(round((self.examples - self._examples_before) * scale))
         self.bytes_read += done
-        self._part_rows = 0
+        self._part_rows, self._examples_before = 0, self.examples
+
+    def skip_part(self) -> None:
+        """A part is not read."""
+        self.part_examples.append(0)
+
+    def note(self, path: str) -> Callable[[Format], None]:
+        """What is told of the formats of a part."""
+
+        def noted(form: Format) -> None:
+            self.forms.setdefault((path, form.name), form)
+
+        return noted
 
     def named(self, places: Iterable[tuple[int, int]]) -> list[str]:
         """Places as (number of the source, line) in words: file:line."""
@@ -133,6 +148,11 @@ def _shortened(found: Rejected) -> Rejected:
     return Rejected(found.source, found.line, found.reason, written[:_MOST_SHOWN] + "…")
 
 
+def _may_have_control(written: bytes) -> bool:
+    """A look at an example's JSON that most are done with: only these bytes can stand for a control character."""
+    return b"\\u00" in written or b"\\b" in written or b"\\f" in written or b"\x7f" in written or b"\xc2" in written
+
+
 def _has_control(value: Any) -> bool:
     if isinstance(value, str):
         return _CONTROL.search(value) is not None
@@ -168,7 +188,7 @@ def findings_of(train: Scan, held_out: Scan) -> tuple[int, tuple[Finding, ...]]:
          "An evaluation on rows that were trained on measures memory.", held_out.named(shared)),
     ]
     return duplicates, (*_rejected(train, held_out), *(
-        Finding(name, count, f"{words}: {_listed(count, places)}.", hint, tuple(places))
+        Finding(name, count, f"{words}: {_listed(count, places[:_MOST_NAMED])}.", hint, tuple(places))
         for name, count, words, hint, places in found if count))
 
 
@@ -180,7 +200,7 @@ def _rejected(train: Scan, held_out: Scan) -> tuple[Finding, ...]:
     places = tuple(f"{row.source}:{row.line}" for row in rejected[:_MOST_PLACES])
     more = f" ({_rows(count - 1, 'more cannot', 'more cannot')} be used)" if count > 1 else ""
     return (Finding("rejected-rows", count, f"{places[0]}: {rejected[0].reason}{more}.",
-                    "Rows that cannot be used are set aside into rejected_rows.jsonl.", places),)
+                    "Rows that a run sets aside are kept in its rejected_rows.jsonl.", places),)
 
 
 def _rows(count: int, one: str, several: str) -> str:

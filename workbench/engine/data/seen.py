@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 MOST_KEPT = 10_000_000
 """Hashes kept (160 MB with their places); beyond them only a half is kept, then a quarter, and counts are scaled up."""
+_FEW = 200_000
+"""Hashes that are compared without numpy, whose import takes as much memory as the screen does."""
 _LINE_BITS = 40
 
 
@@ -35,25 +37,33 @@ class Seen:
 
     def repeated(self, most_places: int) -> tuple[int, list[tuple[int, int]]]:
         """(how many examples stand for a second or later time, the first of them as (source, line))."""
-        import numpy as np
+        if len(self._hashes) <= _FEW:
+            first = {hashed: index for index, hashed in reversed(tuple(enumerate(self._hashes)))}
+            again = [index for index, hashed in enumerate(self._hashes) if first[hashed] != index]
+        else:
+            import numpy as np
 
-        hashes = np.frombuffer(self._hashes, np.uint64) if self._hashes else np.empty(0, np.uint64)
-        order = np.argsort(hashes, kind="stable")
-        arranged = hashes[order]
-        again = np.sort(order[1:][arranged[1:] == arranged[:-1]])
-        return len(again) * self.scale, self._at(again[:most_places].tolist())
+            hashes = np.frombuffer(self._hashes, np.uint64)
+            order = np.argsort(hashes, kind="stable")
+            arranged = hashes[order]
+            again = np.sort(order[1:][arranged[1:] == arranged[:-1]]).tolist()
+        return len(again) * self.scale, self._at(again[:most_places])
 
     def shared(self, other: "Seen", most_places: int) -> tuple[int, list[tuple[int, int]]]:
         """(how many of these examples the other has too, the first of them as (source, line))."""
-        import numpy as np
-
         for one, two in ((self, other), (other, self)):
             if one._mask < two._mask:
                 one._thin(two._mask)
-        if not self._hashes or not other._hashes:
-            return 0, []
-        found = np.isin(np.frombuffer(self._hashes, np.uint64), np.frombuffer(other._hashes, np.uint64)).nonzero()[0]
-        return len(found) * self.scale, self._at(found[:most_places].tolist())
+        if len(self._hashes) <= _FEW:
+            wanted = set(self._hashes)
+            known = wanted.intersection(other._hashes)
+            found = [index for index, hashed in enumerate(self._hashes) if hashed in known]
+        else:
+            import numpy as np
+
+            found = np.isin(np.frombuffer(self._hashes, np.uint64),
+                            np.frombuffer(other._hashes, np.uint64)).nonzero()[0].tolist()
+        return len(found) * self.scale, self._at(found[:most_places])
 
     def _at(self, indices: Iterable[int]) -> list[tuple[int, int]]:
         return [(self._places[index] >> _LINE_BITS, self._places[index] & (1 << _LINE_BITS) - 1) for index in indices]

@@ -1,5 +1,6 @@
 """Where a dataset is: built in, a local file or folder, or an id on the Hub; and which files hold a split of it."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Literal
 
 from workbench.engine.errors import InputError
 from workbench.engine.paths import assets_dir
-from workbench.engine.text import nearest
+from workbench.engine.text import nearest, one_line
 
 BUILT_IN = {
     "glossary": "glossary.jsonl",
@@ -22,6 +23,8 @@ KINDS = {
     ".parquet": "Parquet", ".txt": "plain text", ".md": "plain text",
 }  # fmt: skip
 COMPRESSED = (".gz", ".zst")
+_MOST_ENTRIES = 10_000
+"""Files and folders that are looked through: a path is typed letter by letter, and begins with the whole disk."""
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 # The words that `datasets` takes for a split in the name of a file.
 _SPLITS = {
@@ -63,21 +66,33 @@ def resolve_dataset(reference: str, base_dir: Path | None = None) -> DatasetSour
     """What a recipe's `dataset.path` means; relative paths start from `base_dir`. Raises InputError."""
     if reference in BUILT_IN:
         return DatasetSource(reference, "built-in", assets_dir() / BUILT_IN[reference])
-    path = Path(reference).expanduser()
-    if not path.is_absolute():
-        path = (base_dir or Path.cwd()) / path
-    if path.is_file():
-        if kind_of_file(path) is None:
-            raise InputError(f"{path.name} is not a kind of file that can be read.",
-                             f"Readable: {', '.join(KINDS)}; all but .parquet also with {' or '.join(COMPRESSED)}.")
-        return DatasetSource(reference, "file", path.resolve())
-    if path.is_dir():
-        return DatasetSource(reference, "folder", path.resolve())
+    if not reference.strip():
+        raise InputError("No dataset is named.", f"Built in: {', '.join(BUILT_IN)}.")
+    try:
+        found = _on_this_disk(reference, base_dir)
+    except (OSError, RuntimeError) as error:  # a name too long, or the home of nobody
+        raise InputError(f"There is no dataset {one_line(reference, 60)!r}: {one_line(str(error), 60)}.") from None
+    if found is not None:
+        return found
     if _HUB_ID.fullmatch(reference) and not reference.startswith(".") and kind_of_file(Path(reference)) is None:
         return DatasetSource(reference, "hub", None)
     guess = nearest(reference, BUILT_IN)
     raise InputError(f"There is no dataset {reference!r}: no such file, and not an owner/name id on the Hub.",
                      f"Did you mean {guess}?" if guess else f"Built in: {', '.join(BUILT_IN)}.")
+
+
+def _on_this_disk(reference: str, base_dir: Path | None) -> DatasetSource | None:
+    path = Path(reference).expanduser()
+    if not path.is_absolute():
+        path = (base_dir or Path.cwd()) / path
+    if path.is_dir():
+        return DatasetSource(reference, "folder", path.resolve())
+    if not path.is_file():
+        return None
+    if kind_of_file(path) is None:
+        raise InputError(f"{path.name} is not a kind of file that can be read.",
+                         f"Readable: {', '.join(KINDS)}; all but .parquet also with {' or '.join(COMPRESSED)}.")
+    return DatasetSource(reference, "file", path.resolve())
 
 
 def files_of(source: DatasetSource, split: str | None) -> list[tuple[Path, str]]:
@@ -109,9 +124,17 @@ def files_of(source: DatasetSource, split: str | None) -> list[tuple[Path, str]]
 
 
 def _data_files(folder: Path) -> list[Path]:
-    files = [path for path in sorted(folder.rglob("*"))
-             if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-             and not _BESIDE.match(path.name) and kind_of_file(path) is not None and path.is_file()]
+    files: list[Path] = []
+    seen = 0
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen += len(folders) + len(names)
+        if seen > _MOST_ENTRIES:
+            raise DataError(f"The folder {folder} holds more than {_MOST_ENTRIES:,} files and folders.",
+                            "Name the one in it that holds the data alone.")
+        files += [Path(root, name) for name in sorted(names) if not name.startswith(".") and not _BESIDE.match(name)
+                  and kind_of_file(Path(name)) is not None]
+    files = [path for path in files if path.is_file()]
     # Notes lie beside tables; they are the data only where there is nothing else.
     rows = [path for path in files if kind_of_file(path) != "plain text"]
     return rows or files

@@ -3,7 +3,7 @@
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +23,14 @@ class Meter:
     """How far reading has come, in bytes on disk, over all the files read with it."""
 
     done: int = 0
+    on_block: Callable[[int], None] = lambda done: None
+    """Called with `done` before each block; what it raises ends the reading, even within a row."""
     _before: int = 0
 
     def at(self, position: int) -> None:
         """The current file has been read so far."""
         self.done = self._before + position
+        self.on_block(self.done)
 
     def end(self) -> None:
         """The current file is done."""
@@ -35,8 +38,7 @@ class Meter:
 
 
 class Content:
-    """What a file holds, unpacked, block by block; the meter is told how far reading had come
-    when the last one was used up."""
+    """What a file holds, unpacked, block by block; the meter is told how far it is used up."""
 
     def __init__(self, stream: _Stream, raw: io.FileIO, meter: Meter) -> None:
         self._stream, self._raw, self._meter = stream, raw, meter

@@ -1,6 +1,7 @@
 """Single values of a row: text, messages, labels, each checked as it is read."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,7 @@ def label(value: Any) -> bool | None:
 def messages(value: Any, column: str) -> list[Message]:
     """A list of messages in OpenAI's or ShareGPT's layout as {role, content}. Raises RowError."""
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        refuse_tools(value)
         value = value["messages"]
     if isinstance(value, str) and value.lstrip()[:1] == "[":
         value = _parsed(value, column)
@@ -73,6 +75,12 @@ def messages(value: Any, column: str) -> list[Message]:
     if not value:
         raise RowError(f"`{column}` has no messages")
     return [_message(entry) for entry in value]
+
+
+def refuse_tools(holder: Mapping[str, Any]) -> None:
+    """Raises RowError where a row or a prompt defines tools: the model would have to see them."""
+    if holder.get("tools") not in (None, "", "[]", []):
+        raise RowError("tool definitions (`tools`) are not supported yet")
 
 
 def _parsed(value: str, column: str) -> Any:

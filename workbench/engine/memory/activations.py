@@ -3,7 +3,7 @@
 Read off the block's own operations (catalog/operations.py): steps.py says what each keeps and needs, tape.py runs them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from workbench.engine.catalog.builder import BlockBuilder
@@ -11,10 +11,11 @@ from workbench.engine.catalog.operations import Block
 from workbench.engine.catalog.reader import REHEARSAL_HINT
 from workbench.engine.errors import InputError
 from workbench.engine.memory.setting import Setting
-from workbench.engine.memory.steps import Steps
+from workbench.engine.memory.steps import Step, Steps
 from workbench.engine.memory.tape import Tape
 
-__all__ = ["BlockActivations", "Setting", "block_activations", "final_norm", "norm_saved", "stream_bytes"]
+__all__ = ["BlockActivations", "Setting", "block_activations", "embedded", "final_norm", "head_number", "norm_saved",
+           "stream_bytes"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,29 @@ def _pending(setting: Setting, block: Block) -> list[int]:
 
 def final_norm(setting: Setting) -> tuple[float, float]:
     """Bytes per token of the final norm: what it keeps and its output; and all that its backward has alive."""
-    tape = _final_norm(setting)
-    return tape.saved + setting.precision.stream * setting.architecture.hidden_size, tape.peak
+    tape = _run(setting, _final_norm(setting), counts_input=True)
+    return tape.saved + head_number(setting) * setting.architecture.hidden_size, tape.peak
+
+
+@lru_cache(maxsize=256)
+def head_number(setting: Setting) -> float:
+    """Bytes per number of what the head is given: LayerNorm answers autocast in fp32, Nemotron's own in 16 bits."""
+    block = _final_norm(setting)
+    steps = Steps(setting, block)
+    return [steps.of(operation).number for operation in block.operations][-1]
+
+
+def embedded(setting: Setting) -> tuple[float, float]:
+    """Bytes per token that a norm behind the embedding keeps, and bytes per number of what the first block is given."""
+    precision, traits = setting.precision, setting.architecture.traits
+    given = precision.weight if precision.autocast else precision.stream
+    if not traits.embedding_norm:
+        return 0.0, given
+    at_first = replace(setting, precision=replace(precision, stream=given))
+    block = _norm(setting.architecture.hidden_size, traits.embedding_norm)
+    steps = Steps(at_first, block)
+    number = [steps.of(operation).number for operation in block.operations][-1]
+    return _run(at_first, block, counts_input=not setting.adapted).saved, number
 
 
 @lru_cache(maxsize=256)
@@ -82,7 +104,7 @@ def stream_bytes(setting: Setting) -> int:
     precision, traits = setting.precision, setting.architecture.traits
     if not precision.autocast or (precision.quantization == "none" and not traits.embedding_norm):
         return precision.stream
-    if traits.embedding_norm and traits.layer_norm:
+    if embedded(setting)[1] == 4:
         return 4
     last = []
     for block in setting.architecture.blocks:
@@ -95,26 +117,55 @@ def stream_bytes(setting: Setting) -> int:
 
 def norm_saved(setting: Setting, size: int) -> float:
     """Bytes per token that one norm over `size` numbers keeps, its output not included."""
-    return _norm(setting, size, setting.architecture.traits.norm).saved
+    return _run(setting, _norm(size, setting.architecture.traits.norm), counts_input=False).saved
 
 
-def _final_norm(setting: Setting) -> Tape:
+def _final_norm(setting: Setting) -> Block:
+    """To be run with its input counted: nobody else keeps the last block's output."""
     traits = setting.architecture.traits
-    # Nobody else keeps the last block's output: where the norm does, it is counted here.
-    return _norm(setting, setting.architecture.hidden_size, traits.final_norm or traits.norm, counts_input=True)
+    return _norm(setting.architecture.hidden_size, traits.final_norm or traits.norm)
 
 
-def _norm(setting: Setting, size: int, kind: str, counts_input: bool = False) -> Tape:
+def _norm(size: int, kind: str) -> Block:
     builder = BlockBuilder(size)
     if kind != "none":
         builder.norm(0, kind)
     else:
         builder.op("copy", (0,), size)
-    return _run(setting, builder.build(), counts_input)
+    return builder.build()
 
 
 def _run(setting: Setting, block: Block, counts_input: bool | None = None) -> Tape:
     steps = Steps(setting, block)
     found = [steps.of(operation) for operation in block.operations]
-    counts = not setting.case.gradient_checkpointing if counts_input is None else counts_input
-    return Tape(block.values, block.operations, found, steps.numbers, counts)
+    if counts_input is not None:
+        return Tape(block.values, block.operations, found, steps.numbers, counts_input)
+    if not setting.case.gradient_checkpointing:
+        return Tape(block.values, block.operations, found, steps.numbers, counts_input=True)
+    waiting, left_out = _recompute(setting, block, found)
+    return Tape(block.values, block.operations, found, steps.numbers, False, waiting, left_out)
+
+
+def _recompute(setting: Setting, block: Block, found: list[Step]) -> tuple[float, int]:
+    """Bytes per token of the gradients that are there while a checkpointed block runs again, its output's at least, and
+    how many of its last operations are left out then.
+
+    Non-reentrant checkpointing (torch/utils/checkpoint.py) recomputes when the backward first asks for what was kept,
+    and stops when it has it all. Sums keep nothing; nor does PEFT's scale, a plain number (tuners/lora/layer.py).
+    """
+    waiting, left_out = found[-1].number * block.values[block.operations[-1].outputs[0]].width, 0
+    if setting.case.on_transformers_4:
+        return waiting, 0
+    for operation, step in zip(reversed(block.operations), reversed(found), strict=True):
+        layer = operation.layer
+        if layer and layer.name in setting.adapted:
+            product = setting.precision.compute if setting.precision.autocast else setting.precision.trained
+            if setting.precision.quantization != "int8":  # whose forward needs most before the sum
+                step.forward -= (step.number + product) * layer.out_features
+            return waiting + product * layer.out_features, left_out
+        if operation.kind in ("scatter", "scale"):
+            waiting += sum(size or 0 for _, size in step.gradients)
+        elif operation.kind not in ("add", "release"):
+            break
+        left_out += 1
+    return waiting, left_out

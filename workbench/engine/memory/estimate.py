@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from workbench.engine.catalog.architecture import Architecture
 from workbench.engine.memory import terms
-from workbench.engine.memory.activations import stream_bytes
+from workbench.engine.memory.activations import head_number, stream_bytes
 from workbench.engine.memory.case import MemoryCase, TuningName, checked, precision_of
 from workbench.engine.memory.generation import generation_bytes
 from workbench.engine.memory.lines import Activations, ModelLines, model_lines
@@ -96,11 +96,12 @@ class Estimator:
         self.cast = terms.cast_weights(architecture, case, precision)
         self.dequantised = terms.dequantised(architecture, precision)
         self._lines: dict[bool, ModelLines] = {}
-        self._activations: dict[tuple[bool, int], Activations] = {}
+        self._activations: dict[tuple[bool, int, int], Activations] = {}
         self._adapted = frozenset[str]()
         if not full:
             self._adapted = frozenset(linear.name for linear, _ in architecture.targets(case.target_modules))
         self.precision = replace(precision, stream=stream_bytes(self._setting(1)))
+        self._head_number = head_number(self._setting(1))
 
     @property
     def static(self) -> float:
@@ -154,7 +155,7 @@ class Estimator:
         case, rows = self.case, batch * self.sequences
         tokens = rows * length
         scored = rows * case.answer_length(length) if case.objective == "rlhf" else tokens
-        loss = terms.loss_bytes(self.architecture, case, self.precision, scored)
+        loss = terms.loss_bytes(self.architecture, case, self.precision, scored, self._head_number)
         act = self._activations_of(batch, length)
         total, embedding, split = self.gradients, self.embedding, self.sharding
         has_head = objective_of(case.objective).loss != "score"
@@ -195,9 +196,10 @@ class Estimator:
             self._lines[masks] = model_lines(self._setting(1 + masks))
         lines = self._lines[masks]
         keys = 1 if not lines.depends_on_keys else batch * length if self.case.packing else length
-        if (masks, keys) not in self._activations:
-            self._activations[masks, keys] = lines.at(keys)
-        return self._activations[masks, keys]
+        seen = masks, keys, batch * self.sequences * length
+        if seen not in self._activations:
+            self._activations[seen] = lines.at(*seen[1:])
+        return self._activations[seen]
 
     def _setting(self, batch: int) -> Setting:
         """What the lines depend on; the rest of the case is made the same for all."""

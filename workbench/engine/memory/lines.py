@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from workbench.engine.catalog.operations import Block
-from workbench.engine.memory.activations import BlockActivations, block_activations, final_norm, norm_saved
+from workbench.engine.memory.activations import BlockActivations, block_activations, embedded, final_norm, norm_saved
 from workbench.engine.memory.kernels import held_inputs, recompute_change
 from workbench.engine.memory.litgpt import litgpt_block
 from workbench.engine.memory.setting import Setting
@@ -78,6 +78,7 @@ class ModelLines:
         self.blocks = [self._block(block) for block in architecture.blocks]
         self.held = sum(block.count * held_inputs(setting, block) for block in architecture.blocks)
         self.head, self.in_norm = final_norm(setting)
+        self.before_blocks, self.first = embedded(setting)
         self.before_adapters = norm_saved(setting, architecture.hidden_size) if setting.adapted else 0.0
 
     def _block(self, block: Block) -> _BlockLines:
@@ -96,8 +97,8 @@ class ModelLines:
         inner = max(linear.in_features for linear in block.linears)
         return _BlockLines(block.count, saved, backward, short.fixed, forward, inner)
 
-    def at(self, keys: int) -> Activations:
-        """Bytes per token for a number of keys of at least 1."""
+    def at(self, keys: int, tokens: int) -> Activations:
+        """Bytes per token for a number of keys of at least 1; `tokens` says what fixed bytes weigh beside them."""
         setting, blocks = self.setting, self.blocks
         architecture, precision = setting.architecture, setting.precision
         stream = precision.stream * architecture.hidden_size
@@ -109,20 +110,25 @@ class ModelLines:
         if not setting.case.gradient_checkpointing:
             # Nothing before the first adapter asks for what the first norm keeps.
             kept = sum(block.blocks * size for block, size in zip(blocks, saved, strict=True)) - self.before_adapters
+            kept += self.before_blocks if setting.full else 0
             fixed = sum(block.blocks * block.fixed for block in blocks)
             return Activations(kept, self.head, self.in_norm, max(map(_bytes, peaks)), whole, max(last), fixed, fixed,
                                0, pending)
         # Checkpointing keeps each block's input. The first one is the embedding's output: 16 bits even where fp32 norms
         # raise the rest. With adapters it is a leaf that asks for a gradient, and stays alive beside its scaled copy
         # where the embedding is scaled outside its module.
-        first = (precision.weight if precision.autocast else precision.stream) * architecture.hidden_size
-        leaf = first if setting.adapted and architecture.traits.scaled_embedding else 0
+        first = self.first * architecture.hidden_size
+        is_leaf = setting.adapted and architecture.traits.scaled_embedding
+        leaf = self.before_blocks + (precision.weight * architecture.hidden_size if is_leaf else 0)
         kept = float((architecture.num_hidden_layers - 1) * stream + first + leaf) + self.held
         more = recompute_change(setting)
-        in_last = max(size + peak for size, peak in zip(saved, last, strict=True)) + more
+        # Of one block at a time: the largest with what is fixed in it.
+        whole, pending, fixed = max(((size + peak, waits, block.fixed) for block, size, (peak, waits)
+                                     in zip(blocks, saved, peaks, strict=True)), key=lambda b: b[0] + b[2] / tokens)
+        in_last = max(size + peak + (block.fixed - fixed) / tokens
+                      for block, size, peak in zip(blocks, saved, last, strict=True)) + more
         return Activations(kept, self.head, self.in_norm, whole + more, first + leaf + whole + more, in_last, 0,
-                           max(block.fixed for block in blocks), max(block.forward.at(keys) for block in blocks),
-                           pending)
+                           fixed, max(block.forward.at(keys) for block in blocks), pending)
 
 
 @lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from workbench.engine.catalog.architecture import ALL_LINEAR, Architecture
+from workbench.engine.catalog.layers import LinearLayer
 from workbench.engine.memory.case import MemoryCase, Precision
 
 
@@ -28,13 +29,16 @@ class Setting:
         case = self.case
         return case.attn_implementation == "sdpa" and (case.packing or case.per_device_train_batch_size > 1)
 
-    @property
-    def copies_inputs(self) -> bool:
-        """Whether each adapter keeps its own copy of its input, for dropout or for a cast to its fp32 weights.
+    def quantises(self, layer: LinearLayer) -> bool:
+        """Whether bitsandbytes computes this layer."""
+        return self.precision.quantization != "none" and layer.quantised
+
+    def copies_input(self, layer: LinearLayer) -> bool:
+        """Whether an adapter keeps its own copy of its input, for dropout or for a cast to its fp32 weights.
 
         Linear4bit and Linear8bitLt do not cast (peft/tuners/lora/bnb.py, under autocast).
         """
-        casts = self.precision.quantization == "none" and self.precision.trained != self.precision.compute
+        casts = not self.quantises(layer) and self.precision.trained != self.precision.compute
         return not self.full and (self.case.lora_dropout > 0 or casts)
 
     @property

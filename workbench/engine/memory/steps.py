@@ -7,6 +7,7 @@ matrix products in 16 bits; LayerNorm, pow and softmax in fp32.
 
 from dataclasses import dataclass, field
 
+from workbench.engine.catalog.layers import LinearLayer
 from workbench.engine.catalog.operations import Block, Operation
 from workbench.engine.memory.kernels import replaced
 from workbench.engine.memory.setting import Setting
@@ -18,8 +19,9 @@ class Step:
 
     `number` is the size of the output's numbers. `keeps` are values whose storage stays for the backward, `copies` the
     bytes of further tensors that do. `forward` is needed beside the output while it runs; `backward` beside its
-    output's gradient while it is walked back, the gradients of its inputs included. `gradients` gives each input's
-    gradient in bytes, or None where it is the output's own.
+    output's gradient while it is walked back, the gradients of its inputs included; `uncopied` so too, when its copies
+    are gone, and `late` when its output's gradient is gone as well. `gradients` gives each input's gradient in bytes,
+    or None where it is the output's own.
     """
 
     number: float
@@ -28,6 +30,8 @@ class Step:
     forward: float = 0
     backward: float = 0
     gradients: tuple[tuple[int, float | None], ...] = field(default=())
+    uncopied: float = 0
+    late: float = 0
 
 
 class Steps:
@@ -59,36 +63,43 @@ class Steps:
         layer, p, setting = op.layer, self.setting.precision, self.setting
         assert layer is not None
         given, w_in, w_out = self.numbers[x], layer.in_features, layer.out_features
-        quantised = p.quantization != "none" and layer.quantised
-        work = p.compute if quantised or p.autocast else given
-        number = given if quantised else work
-        cast = 0.0 if work == given else work * w_in
-        gradient = given * w_in
+        work = p.compute if setting.quantises(layer) or p.autocast else given
+        number = given if setting.quantises(layer) else work
+        cast, gradient = 0.0 if work == given else work * w_in, given * w_in
         step = Step(number, forward=cast, backward=gradient + cast, gradients=((x, gradient),))
+        if number != work:
+            # bitsandbytes' layers cast what comes and what they answer: so are the gradients, one after the other.
+            step.backward = work * w_out
+            step.late = work * w_in + max(work * w_out, gradient)
         if setting.full:
             step.keeps, step.copies = (() if cast else (x,)), cast
         elif layer.name in setting.adapted:
-            self._adapter(step, x, given, work, w_in, w_out)
+            self._adapter(step, layer, x, given)
         return step
 
-    def _adapter(self, step: Step, x: int, given: float, work: float, w_in: int, w_out: int) -> None:
+    def _adapter(self, step: Step, layer: LinearLayer, x: int, given: float) -> None:
         """LoRA's pair beside a layer (peft/tuners/lora/layer.py): `result + B(A(dropout(cast(x)))) * scaling`."""
-        p, case = self.setting.precision, self.setting.case
+        p, case, w_in, w_out = self.setting.precision, self.setting.case, layer.in_features, layer.out_features
         product = p.compute if p.autocast else p.trained
-        copies = self.setting.copies_inputs
+        copies = self.setting.copies_input(layer)
         if not copies:
             step.keeps, step.copies = ((x,), 0.0) if product == given else ((), product * w_in)
         else:
             mask = w_in if case.lora_dropout else 0
             step.copies = mask + product * w_in
-        cast = p.trained * w_in if copies and p.quantization == "none" and p.trained != given else 0.0
+        casts = copies and not self.setting.quantises(layer) and p.trained != given
+        cast = p.trained * w_in if casts else 0.0
         step.copies += product * case.lora_r
         # Forward: the cast input lives until the function ends; beside the sum stand the result and the scaled product.
         step.forward = cast + (step.number + product) * w_out
-        # Backward: the scaled gradient; then A's, in the product's type, in the adapter's and in the input's own.
-        inward = product * w_in
-        scaled = product * (w_out + case.lora_r)
-        step.backward = max(scaled, inward + cast, cast + given * w_in, step.backward + given * w_in)
+        # Backward, before that of the layer itself: the gradient in the product's type, and scaled; then A's, in the
+        # product's type, in the adapter's and in the input's own. By then A's input is gone.
+        inward, gradient = product * w_in, given * w_in
+        scaled = product * ((2 if step.number != product else 1) * w_out + case.lora_r)
+        turned = gradient if given != product else 0.0
+        step.uncopied = max(inward + (cast or turned), cast + gradient, step.backward + gradient)
+        step.late = step.late + gradient if step.late else 0.0
+        step.backward = max(scaled, inward)
 
     def _norm(self, op: Operation, x: int) -> Step:
         given, w, p = self.numbers[x], self.width(x), self.setting.precision
@@ -101,8 +112,10 @@ class Steps:
                 if given == 4 or not p.autocast:
                     return Step(given, (x,), 8, 0, gradient, gradients)
                 return Step(4, (), fp32 + 8, 0, fp32 + gradient, gradients)
-            case "layer_1p":
-                return Step(given, (x,), 8, 0, gradient, gradients)
+            case "layer_1p":  # its own cast to autocast's type (modeling_nemotron.py, _cast_if_autocast_enabled)
+                number = p.compute if p.autocast else given
+                cast = number * w if number != given else 0.0
+                return Step(number, () if cast else (x,), cast + 8, 0, gradient + cast, gradients)
             case "layer_bare":
                 return Step(given, own, copy + 8, copy, fp32 + max(copy, gradient), gradients)
             case "layer_fp32":  # its centred input twice: for the square and for the product
@@ -115,13 +128,12 @@ class Steps:
     def _weight(self, op: Operation, x: int) -> Step:
         given, w = self.numbers[x], self.width(x)
         number = max(given, self.setting.precision.stream)
-        gradient = given * w
-        trained = self.setting.full
+        gradient, trained = given * w, self.setting.full
         return Step(number, (x,) if trained else (), 0, 0, gradient + (number * w if trained else 0), ((x, gradient),))
 
     def _cast(self, op: Operation, x: int, like: int) -> Step:
-        gradient = self.numbers[x] * self.width(x)
-        return Step(self.numbers[like], backward=gradient, gradients=((x, gradient),))
+        size = self.numbers[x] * self.width(x)
+        return Step(self.numbers[like], backward=size, gradients=((x, size),))
 
     def _rotary(self, op: Operation, x: int) -> Step:
         given, w = self.numbers[x], self.width(x)
@@ -148,7 +160,9 @@ class Steps:
                 return Step(powers, () if cast else (x,), copies, powers * w, 2 * powers * w, ((x, size),))
             case "xielu":  # softplus and expm1 run in fp32 under autocast; a difference is kept where its factor trains
                 copies = (1 + powers * (3 if self.setting.full else 2)) * w
-                return Step(powers, (x,), copies, 2 * powers * w, 3 * powers * w, ((x, size),))
+                # Forward: beside the result, both terms of its other side and their sum. Back, the mask gone: the other
+                # side's gradient, expm1's, its result plus one and their product.
+                return Step(powers, (x,), copies, 3 * powers * w, (4 * powers - 1) * w, ((x, size),))
             case "sigmoid":
                 return Step(given, op.outputs, 0, 0, size, ((x, size),))
             case "quick_gelu":
@@ -196,12 +210,16 @@ class Steps:
         given = sum(size for _, size in gradients)
         kept = tuple(v for v in values if self.numbers[v] == work)
         # Keys and values repeated for every query head, where the kernel wants them so: copies, and no longer views.
-        times = self.width(query) / self.width(key)
-        repeated = work * times * (self.width(key) + self.width(value)) if times > 1 else 0
-        if repeated and (self.setting.masked or materialises_scores(op, case.attn_implementation)):
+        # One head shared by all stays a view to fused kernels (integrations/sdpa_attention.py, repeat_kv: a reshape
+        # that copies nothing), unless autocast casts it there; the product of written-out scores copies it
+        # (torch.matmul folds batch and heads).
+        times, scored = self.width(query) / self.width(key), materialises_scores(op, case.attn_implementation)
+        copied = times > 1 and (scored or times < op.heads or self.numbers[key] != work)
+        repeated = work * times * (self.width(key) + self.width(value)) if copied else 0
+        if repeated and (self.setting.masked or scored):
             casts -= sum(work * self.width(v) for v in (key, value) if self.numbers[v] != work)
             kept = tuple(v for v in kept if v == query)
-        if materialises_scores(op, case.attn_implementation):
+        if scored:
             scores = op.heads * self.setting.keys
             kept_scores, back = self._scores(op, work)
             copies = casts + repeated + kept_scores * scores
@@ -231,17 +249,18 @@ class Steps:
 
     def _router(self, op: Operation, x: int) -> Step:
         given, w, p = self.numbers[x], self.width(x), self.setting.precision
-        work = p.compute if p.autocast else 4.0 if op.variant == "fp32" else given
+        fp32, uncast = op.variant.startswith("fp32"), op.variant == "fp32, uncast" or not p.autocast
+        work = p.compute if not uncast else 4.0 if fp32 else given
         trained = self.setting.full or self.setting.adapts_experts
-        copies = work * w if trained and (work != given or op.variant == "fp32") else 0.0
-        casts = 4.0 * w if op.variant == "fp32" else 0.0
+        copies = work * w if trained and (work != given or fp32) else 0.0
+        casts = 4.0 * w if fp32 else 0.0
         keeps = (x,) if trained and not copies else ()
-        return Step(work, keeps, copies, casts, casts + given * w, ((x, given * w),))
+        return Step(work, keeps, copies, casts if copies != casts else 0, casts + given * w, ((x, given * w),))
 
     def _choose(self, op: Operation, logits: int) -> Step:
         # The fp32 softmax over all experts, and the chosen ones' numbers (8 bytes each).
         size = 4.0 * op.heads
-        number = 4.0 if op.variant == "fp32" else self.numbers[logits]
+        number = {"fp32": 4.0, "cast": self.setting.precision.stream}.get(op.variant, self.numbers[logits])
         return Step(number, (), size + 8 * self.width(op.outputs[0]), size, 3 * size,
                     ((logits, self.numbers[logits] * op.heads),))  # fmt: skip
 
@@ -250,6 +269,9 @@ class Steps:
         size = self.numbers[x] * self.width(x)
         copies = self.width(op.outputs[0]) // self.width(x)
         return Step(self.numbers[x], (), 24 * copies, 0, size, ((x, size),))
+
+    def _bias(self, op: Operation, x: int) -> Step:
+        return Step(self.setting.precision.weight)
 
     def _experts(self, op: Operation, x: int) -> Step:
         given, w, p = self.numbers[x], self.width(x), self.setting.precision

@@ -12,19 +12,22 @@ class Tape:
 
     The points are the same whatever the sizes, so that those of two runs can be told by their place.
 
-    The block's input is counted by whoever keeps it (`counts_input`): a checkpoint does, so a block must not.
+    The block's input is counted by whoever keeps it (`counts_input`): a checkpoint does, so a block must not. `waiting`
+    bytes of gradients are alive while it runs forward, and its last `left_out` operations do not run.
     A gradient that joins another is added in place, as autograd does on plain tensors.
     """
 
     def __init__(self, values: Sequence[Value], operations: Sequence[Operation], steps: Sequence[Step],
-                 numbers: dict[int, float], counts_input: bool) -> None:  # fmt: skip
+                 numbers: dict[int, float], counts_input: bool, waiting: float = 0,
+                 left_out: int = 0) -> None:  # fmt: skip
         self.operations, self.steps = operations, steps
         self.roots = [_root(values, v) for v in range(len(values))]
         self.sizes = {v: numbers[v] * values[v].width for v in range(len(values)) if self.roots[v] == v}
         if not counts_input:
             self.sizes[0] = 0
+        self.waiting, self.runs = waiting, len(operations) - left_out
         self.live = self.sizes[0]
-        self.levels = [(self.live, 0)]
+        self.levels = [(self.live + waiting, 0)]
         self.in_attention = 0.0
         self.holders: dict[int, int] = {}  # steps that keep a value's storage
         self._forward()
@@ -46,7 +49,8 @@ class Tape:
         for i, (op, step) in enumerate(zip(self.operations, self.steps, strict=True)):
             new = sum(self.sizes[v] for v in op.outputs if self.roots[v] == v)
             self.live += step.copies + new
-            self.levels.append((self.live + step.forward, 0))
+            if i < self.runs:
+                self.levels.append((self.live + step.forward + self.waiting, 0))
             if op.kind == "attention":
                 self.in_attention = self.live + step.forward
             for v in {self.roots[v] for v in step.keeps}:
@@ -62,7 +66,11 @@ class Tape:
         gradients = _Gradients()
         gradients.give(self.operations[-1].outputs[0], self.sizes[output])
         for done, (op, step) in enumerate(zip(reversed(self.operations), reversed(self.steps), strict=True)):
-            self.levels.append((self.live + gradients.bytes + step.backward, done))
+            alive = self.live + gradients.bytes
+            self.levels.append((alive + step.backward, done))
+            if op.kind == "linear":
+                self.levels.append((alive - step.copies + step.uncopied, done))
+                self.levels.append((alive - step.copies - gradients.own(op) + step.late, done))
             gradients.walk(op, step)
             self.levels.append((self.live + gradients.bytes, done + 1))
             self.live -= step.copies
@@ -98,6 +106,11 @@ class _Gradients:
         for value in op.outputs:
             if value in self.of:
                 self._drop(value)
+
+    def own(self, op: Operation) -> float:
+        """Bytes of the output's gradient, if nobody else reads it."""
+        keys = {self.of[v] for v in op.outputs if v in self.of}
+        return sum(self.sizes[key] for key in keys if self.users[key] == 1)
 
     def give(self, value: int, size: float) -> None:
         """A gradient of its own."""

@@ -99,13 +99,15 @@ class LossBytes:
     backward: float
 
 
-def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precision, tokens: int) -> LossBytes:
-    """Logits or what stands for them, over the micro-batch's scored `tokens`."""
+def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precision, tokens: int,
+               number: float) -> LossBytes:
+    """Logits or what stands for them, over the micro-batch's scored `tokens`; the final norm's output is made of
+    numbers of `number` bytes."""
     hidden, vocab = architecture.hidden_size, architecture.vocab_size
     head_trains = case.tuning == "full"
     kernel = loss_kernel_of(case)
     if kernel == "score":
-        return LossBytes(0, precision.stream * hidden * tokens)  # the gradient of the norm's output
+        return LossBytes(0, number * hidden * tokens)  # the gradient of the norm's output
     if kernel in _WHOLE_LOGITS:
         # A capped logit's tanh stays for the backward, in the head's own type; fused losses cap inside their kernel.
         capped = precision.compute if architecture.caps_logits and kernel == "full_logits" else 0
@@ -118,13 +120,16 @@ def loss_bytes(architecture: Architecture, case: MemoryCase, precision: Precisio
         head = precision.weight * vocab * hidden if head_trains else 0
         gradient = 2 * tokens * hidden
         return LossBytes(6 * chunk * vocab + gradient + head, gradient + head)
-    # trl's chunked log-probabilities: the fp32 gradient of the scored positions and its cast, one tile of logits, and
-    # the head's gradient when it trains (fp32 sum, and its cast to 16 bits). The scored positions stand for the norm's
-    # output.
+    # trl's chunked log-probabilities: one tile of logits and, where they are fp32, the 16-bit cast of its positions. On
+    # the way forward the norm's output stands beside its scored positions, which act for it later. On the way back,
+    # their fp32 gradient, its cast to their own type, and the head's gradient when it trains (fp32 sum, and its cast).
     tile = min(tokens, FUSED_TOKENS) * FUSED_COLUMNS * precision.compute
     cast = min(vocab, FUSED_COLUMNS) * hidden * precision.compute if precision.weight != precision.compute else 0
     head = (4 + precision.weight % 4) * vocab * hidden if head_trains else 0
-    return LossBytes(tile + cast, tokens * hidden * (4 + precision.stream) + tile + cast + head)
+    chunk = min(tokens, FUSED_TOKENS) * hidden * precision.compute if number != precision.compute else 0
+    held = tile + chunk + cast
+    back = 4 + (number if number != 4 else 0)
+    return LossBytes(tokens * hidden * number + held, tokens * hidden * back + held + head)
 
 
 @dataclass(frozen=True, slots=True)

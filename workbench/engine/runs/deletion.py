@@ -2,11 +2,14 @@
 
 import os
 import shutil
+from pathlib import Path
+from typing import Any
 
 from workbench.engine.errors import RunError
 from workbench.engine.paths import runs_dir
-from workbench.engine.runs.directory import RUN_ID, RunDirectory
-from workbench.engine.runs.store import is_supervised
+from workbench.engine.runs.chain import chain_from
+from workbench.engine.runs.directory import RUN_ID, RunDirectory, list_run_directories
+from workbench.engine.runs.store import is_supervised, read_json
 
 
 def delete_run(run: RunDirectory) -> None:
@@ -15,6 +18,8 @@ def delete_run(run: RunDirectory) -> None:
         raise RunError(f"{run.path} is not the directory of a run, so it was left alone.")
     if is_supervised(run):
         raise RunError(f"{run.id} has not ended, so it cannot be deleted.", "Stop it first.")
+    if need := _need_of(run):
+        raise RunError(f"{run.id} cannot be deleted: {need}")
     doomed = run.path.with_name(f".deleted-{run.id}")
     try:
         # Renamed first: a list never shows a run that is half gone.
@@ -24,3 +29,33 @@ def delete_run(run: RunDirectory) -> None:
         raise RunError(f"{run.id} was deleted already.") from None
     except OSError as error:
         raise RunError(f"{run.id} cannot be deleted: {error.strerror}.") from None
+
+
+def _need_of(run: RunDirectory) -> str | None:
+    """Who needs what the run holds, in a sentence; None when nobody does.
+
+    A run that has begun from another's adapter has all of it in its own; one on a fully trained model has not.
+    """
+    later = chain_from(run)[1:]
+    for other in list_run_directories():
+        found = read_json(other.plan).get("recipe")
+        recipe: dict[str, Any] = found if isinstance(found, dict) else {}
+        if other == run or not (other in later or _names(recipe, run)):
+            continue
+        if is_supervised(other):
+            return f"{other.id} has not ended and needs it."
+        stands_on_it = recipe.get("tuning") != "full" and other.model.is_dir() and _lies_in(recipe.get("model"), run)
+        if stands_on_it and (run.model / "config.json").is_file():
+            return f"the adapter of {other.id} stands on its model. Delete that run first."
+    return None
+
+
+def _names(recipe: dict[str, Any], run: RunDirectory) -> bool:
+    rlhf = recipe.get("rlhf")
+    rewards = rlhf.get("reward") if isinstance(rlhf, dict) else None
+    named = [recipe.get("model"), *(rewards if isinstance(rewards, list) else [rewards])]
+    return any(_lies_in(reference, run) for reference in named)
+
+
+def _lies_in(reference: object, run: RunDirectory) -> bool:
+    return isinstance(reference, str) and Path(reference).is_relative_to(run.path)

@@ -10,6 +10,7 @@ from workbench.engine.errors import InputError
 from workbench.engine.paths import runs_dir
 from workbench.engine.text import slug
 
+_STAMP = "%Y%m%d-%H%M%S"
 RUN_ID = re.compile(r"(\d{8}-\d{6})-([a-z0-9][a-z0-9._-]{0,39})-([0-9a-f]{4})")
 
 
@@ -86,12 +87,17 @@ class RunDirectory:
         return self.path / "model"
 
 
-def create_run_directory(name: str) -> RunDirectory:
-    """A new, empty run directory (mode 0700) for a run of that name. Raises InputError where none can be made."""
+def create_run_directory(name: str, after: RunDirectory | None = None) -> RunDirectory:
+    """A new, empty run directory (mode 0700) for a run of that name. Raises InputError where none can be made.
+
+    Its id sorts behind that of `after`, though both may be made in the same second.
+    """
+    earliest = time.mktime(time.strptime(after.id[:15], _STAMP)) + 1 if after is not None else 0.0
     try:
         runs_dir().mkdir(parents=True, exist_ok=True, mode=0o700)
         for _ in range(100):
-            run_id = f"{time.strftime('%Y%m%d-%H%M%S')}-{slug(name)}-{secrets.token_hex(2)}"
+            stamp = time.strftime(_STAMP, time.localtime(max(time.time(), earliest)))
+            run_id = f"{stamp}-{slug(name)}-{secrets.token_hex(2)}"
             try:
                 (runs_dir() / run_id).mkdir(mode=0o700)
             except FileExistsError:

@@ -5,6 +5,7 @@ from typing import Any
 
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.recipe_file import load_recipe
+from workbench.engine.runs.chain import stage_of
 from workbench.engine.runs.journal import encode_number
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks
 from workbench.engine.runs.state import metric_points
@@ -18,7 +19,7 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
         recipe: dict[str, Any] | None = load_recipe(run.recipe).model_dump(mode="json")
     except WorkbenchError:
         recipe = None
-    losses = state.metrics.get("train/loss")
+    losses, place = state.metrics.get("train/loss"), stage_of(run)
     return {
         "id": run.id, "name": run.name, "directory": str(run.path), "state": follower.name, "phase": state.phase,
         "cause": state.cause, "explanation": state.explanation, "suggestion": state.suggestion,
@@ -33,5 +34,6 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
         "resumed_from": state.resumed_from, "tokens_per_second": state.last("perf/tokens_per_second"),
         "memory": asdict(memory_peaks(state, estimated_peak(run))),
         "trainable_parameters": state.trainable_parameters, "parameters": state.parameters, "device": state.device,
+        "pipeline": place.to_json() if place else None,
         "recipe": recipe, "started": state.started, "ended": state.ended, "damaged_lines": follower.corrupt,
     }

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from workbench.engine.figures import count, duration, gib, number
+from workbench.engine.runs.chain import neighbours, stage_of
+from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
 from workbench.engine.runs.state import CheckpointInfo
 from workbench.engine.runs.store import RunFollower
@@ -63,6 +65,18 @@ def step_line(follower: RunFollower, index: int) -> str:
         rate = (loss.elapsed[index] - loss.elapsed[0]) / (step - loss.steps[0])
         parts.append(f"eta {duration(rate * (total - step))}")
     return "  ".join(parts)
+
+
+def pipeline_line(run: RunDirectory) -> str:
+    """A run's place in its pipeline, with the stages beside it; empty for a run that stands alone."""
+    place = stage_of(run)
+    if place is None:
+        return ""
+    before, after = neighbours(run)
+    parts = [f"{place.name}: {place.words}"]
+    parts += [f"after {before.id}"] if before is not None else []
+    parts += [f"before {after.id}"] if after is not None else []
+    return ", ".join(parts)
 
 
 def evaluation_line(follower: RunFollower, index: int) -> str:

@@ -13,11 +13,13 @@ from workbench.engine.catalog.models import resolve_model
 from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.objective_checks import reward_references
+from workbench.engine.pipeline import stage_links, stage_recipes
 from workbench.engine.planning import Plan
 from workbench.engine.processes import child_environment
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.rewards import reward_source
+from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
 from workbench.engine.runs.liveness import lock_holder
 
@@ -27,21 +29,49 @@ _LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets"
 
 def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None,
            rehearsal: Mapping[str, Any] | None = None) -> RunDirectory:
-    """Start a run that outlives this process, and return once its supervisor is in charge.
+    """Start a run that outlives this process, and return once its supervisor is in charge; of a pipeline all its runs,
+    the first of which is returned.
 
     `base_dir` is where the recipe's relative paths start; `rehearsal` is what a rehearsal of this very recipe found,
     at least its `peak_bytes`. Raises InputError or RunError.
     """
     if plan.problems:
         raise InputError(plan.problems[0].message, plan.problems[0].hint)
+    if recipe.stages:
+        return _launch_stages(recipe, plan, base_dir)
     resolved = resolve_recipe(recipe, base_dir)
     run = create_run_directory(resolved.name)
-    write_atomic(run.recipe, recipe_to_yaml(resolved, full=True).encode())
-    write_json(run.plan, {"plan": plan.to_json(), "recipe": resolved.model_dump(mode="json"),
-                          "rehearsal": dict(rehearsal) if rehearsal else None, "versions": library_versions(),
-                          "dataset_fingerprint": plan.dataset_fingerprint})
+    write_run(run, resolved, plan.to_json(), plan.dataset_fingerprint, rehearsal)
     start_supervisor(run)
     return run
+
+
+def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None) -> RunDirectory:
+    """Every stage's run; all but the first wait for the one before. Gives the first."""
+    resolved = [resolve_recipe(stage, base_dir) for stage in stage_recipes(recipe)]
+    runs: list[RunDirectory] = []
+    for stage in resolved:
+        runs.append(create_run_directory(stage.name, after=runs[-1] if runs else None))
+    for number, (run, stage, link) in enumerate(zip(runs, resolved, stage_links(recipe), strict=True)):
+        changes: dict[str, Any] = {} if link.start is None else {"model": str(runs[link.start].model)}
+        if link.reward is not None:
+            changes["rlhf"] = stage.rlhf.model_copy(update={"reward": (str(runs[link.reward].model),)})
+        place = StageOf(runs[0].id, recipe.name, number + 1, len(runs), runs[number - 1].id if number else None)
+        write_run(run, stage.model_copy(update=changes), plan.stages[number].to_json(),
+                  plan.stages[number].dataset_fingerprint, pipeline=place)
+    for run in runs:
+        start_supervisor(run)
+    return runs[0]
+
+
+def write_run(run: RunDirectory, recipe: Recipe, plan: Any, dataset_fingerprint: str | None,
+              rehearsal: Mapping[str, Any] | None = None, pipeline: StageOf | None = None) -> None:
+    """Write what a run starts with into its directory: the resolved recipe, and what is known before it starts."""
+    write_atomic(run.recipe, recipe_to_yaml(recipe, full=True).encode())
+    write_json(run.plan, {"plan": plan, "recipe": recipe.model_dump(mode="json"),
+                          "rehearsal": dict(rehearsal) if rehearsal else None, "versions": library_versions(),
+                          "dataset_fingerprint": dataset_fingerprint,
+                          "pipeline": pipeline.to_json() if pipeline else None})
 
 
 def resolve_recipe(recipe: Recipe, base_dir: Path | None) -> Recipe:

@@ -115,8 +115,10 @@ class RunState:
         self.phase = str(event.get("reason", ""))
 
     def _on_started(self, event: Event) -> None:
+        # Waiting for another run is no part of how long this one took.
+        waited = self.journal_state == "waiting"
+        self.started = decode_number(event["time"]) if waited else self.started or decode_number(event["time"])
         self.journal_state = "running"
-        self.started = self.started or decode_number(event["time"])
         self.cause = self.explanation = self.suggestion = self.ended = None
 
     def _on_phase(self, event: Event) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from workbench.engine.runs.chain import StageOf, stage_of
 from workbench.engine.runs.directory import RunDirectory, list_run_directories
 from workbench.engine.runs.journal import JournalReader, decode_number, read_tail
 from workbench.engine.runs.liveness import lock_holder
@@ -65,6 +66,8 @@ class RunSummary:
     last_loss: float | None
     started: float | None
     recent_losses: tuple[float, ...] = ()
+    pipeline: StageOf | None = None
+    """Its place in a pipeline; None for a run that stands alone."""
 
     @property
     def id(self) -> str:
@@ -74,7 +77,8 @@ class RunSummary:
     def to_json(self) -> dict[str, Any]:
         """As `workbench runs --json` shows it."""
         return {"id": self.id, "name": self.run.name, "state": self.state, "step": self.step,
-                "total_steps": self.total_steps, "last_loss": self.last_loss, "started": self.started}
+                "total_steps": self.total_steps, "last_loss": self.last_loss, "started": self.started,
+                "pipeline": self.pipeline.to_json() if self.pipeline else None}
 
 
 def summarise(run: RunDirectory) -> RunSummary:
@@ -94,7 +98,7 @@ def summarise(run: RunDirectory) -> RunSummary:
         run=run, state=with_liveness(state.journal_state, supervised, heartbeat_age(run)), step=state.step,
         total_steps=state.total_steps or total, last_loss=state.last("train/loss"),
         started=state.started or _time_in_id(run),
-        recent_losses=tuple(losses.values[-40:]) if losses else (),
+        recent_losses=tuple(losses.values[-40:]) if losses else (), pipeline=stage_of(run),
     )
 
 

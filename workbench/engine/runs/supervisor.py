@@ -12,12 +12,14 @@ from typing import Any
 
 from workbench.engine.atomic import write_json
 from workbench.engine.errors import WorkbenchError
+from workbench.engine.runs.chain import stage_of
 from workbench.engine.runs.control import ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.journal import Journal, find_ending
 from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock
-from workbench.engine.runs.postmortem import explain_exit
+from workbench.engine.runs.postmortem import Ending, explain_exit
 from workbench.engine.runs.store import read_json
+from workbench.engine.runs.waiting import ending_without, outcome_of, previous_run, waiting_words
 
 TICK_SECONDS = 0.25
 HEARTBEAT_SECONDS = 1.0
@@ -56,14 +58,42 @@ class Supervisor:
         self._journal("queued")
         if rehearsal := read_json(self._run.plan).get("rehearsal"):
             self._journal("rehearsed", **rehearsal)
+        outcome = self._wait_for_previous() or self._run_worker()
+        self._phase = "ended"
+        self._beat(force=True)
+        return 1 if outcome == "failed" else 0
+
+    def _wait_for_previous(self) -> str | None:
+        """Of a pipeline's later stage: wait for the one before. None when the worker can start, else how it ended."""
+        stage = stage_of(self._run)
+        previous = previous_run(stage) if stage is not None else None
+        if stage is None or previous is None:
+            return None
+        outcome = outcome_of(previous)
+        if outcome is None:
+            self._phase = "waiting"
+            self._journal("waiting", reason=waiting_words(stage, previous), run=previous.id)
+        while outcome is None and self._stop_since is None:
+            self._obey()
+            self._beat()
+            time.sleep(TICK_SECONDS)
+            outcome = outcome_of(previous)
+        if self._stop_since is not None:
+            ending = Ending("stopped", explanation="Stopped on request, before its turn came.",
+                            suggestion=f"Start it and what comes after it again: workbench resume {self._run.id}")
+        elif outcome == "finished":
+            return None
+        else:
+            ending = ending_without(stage, previous, str(outcome), self._run.id)
+        self._journal("ended", **ending.to_event())
+        return ending.outcome
+
+    def _run_worker(self) -> str:
         worker = self._start_worker()
         while worker.poll() is None:
             self._tick(worker)
             time.sleep(TICK_SECONDS)
-        ending = self._record_end(worker.returncode)
-        self._phase = "ended"
-        self._beat(force=True)
-        return 1 if ending == "failed" else 0
+        return self._record_end(worker.returncode)
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
         with self._run.log.open("ab") as log:
@@ -73,10 +103,13 @@ class Supervisor:
         self._phase = "running"
         return worker
 
-    def _tick(self, worker: subprocess.Popen[bytes]) -> None:
+    def _obey(self) -> None:
         for command in self._control.read():
             if command.name == "stop":
                 self._ask_to_stop()
+
+    def _tick(self, worker: subprocess.Popen[bytes]) -> None:
+        self._obey()
         self._escalate(worker)
         self._beat()
 

@@ -30,6 +30,9 @@ class WorkbenchScreen(Screen[None]):
     def on_poll(self) -> None:
         """The application has fresh runs and hardware figures; called every second on the screen that is shown."""
 
+    def on_data_check(self) -> None:
+        """How the check of some recipe's data stands has changed; called on the screens that are shown."""
+
     @property
     def workbench(self) -> "WorkbenchApp":
         """The application, by its own type."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
@@ -18,6 +18,9 @@ class ConfirmScreen(ModalScreen[bool]):
     ConfirmScreen > Vertical {
         width: 64; max-width: 95%; height: auto; border: round $warning; background: $surface; padding: 0 1;
     }
+    ConfirmScreen VerticalScroll {
+        height: auto; max-height: 65vh; scrollbar-size-vertical: 1; scrollbar-color: $border;
+    }
     ConfirmScreen Static { height: auto; padding: 0 1; color: $foreground 75%; }
     ConfirmScreen Horizontal { height: auto; margin-top: 1; align-horizontal: right; }
     ConfirmScreen Button { margin-left: 2; min-width: 8; background: $panel; }
@@ -26,6 +29,8 @@ class ConfirmScreen(ModalScreen[bool]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "dismiss(True)", "Yes"),
         Binding("n,escape", "dismiss(False)", "No"),
+        Binding("down,pagedown", "scroll(1)", "Scroll down", show=False),
+        Binding("up,pageup", "scroll(-1)", "Scroll up", show=False),
         Binding("left,right", "app.focus_next", "Other answer", show=False),
     ]
 
@@ -41,10 +46,15 @@ class ConfirmScreen(ModalScreen[bool]):
         with Vertical() as panel:
             panel.border_title = self._question
             panel.border_subtitle = "y yes · n no"
-            yield Static(self._detail, markup=False)
+            with VerticalScroll(can_focus=False):
+                yield Static(self._detail, markup=False)
             with Horizontal():
                 yield Button(self._no, id="no", compact=True)
                 yield Button(self._yes, id="yes", compact=True)
+
+    def action_scroll(self, by: int) -> None:
+        """Show more of what it means."""
+        self.query_one(VerticalScroll).scroll_relative(y=4 * by, animate=False)
 
     @on(Button.Pressed)
     def _answered(self, event: Button.Pressed) -> None:

@@ -1,6 +1,5 @@
 """Plan: pick model, data and method, see what fits, launch."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,21 +11,17 @@ from textual.events import DescendantFocus
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
-from workbench.engine.errors import InputError, WorkbenchError
+from workbench.engine.errors import InputError
 from workbench.engine.explain.topics import subject_of
 from workbench.engine.hardware.cards import gpu_named
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import host_snapshot
-from workbench.engine.paths import recipes_dir
 from workbench.engine.planning import Plan, make_plan
-from workbench.engine.recipe import Recipe
-from workbench.engine.recipe_file import load_recipe, save_recipe
-from workbench.engine.runs.launcher import launch
 from workbench.tui.screens.explain import ExplainScreen
 from workbench.tui.screens.picker import PickerScreen
-from workbench.tui.screens.plan_picks import THIS_MACHINE, card_picks, dataset_picks, model_picks, recipe_picks
-from workbench.tui.screens.prompt import PromptScreen
-from workbench.tui.screens.rehearsing import RehearsingScreen
+from workbench.tui.screens.plan_picks import THIS_MACHINE, card_picks, field_picks
+from workbench.tui.screens.recipe_files import RecipeFileScreen
+from workbench.tui.widgets.data_summary import check_note
 from workbench.tui.widgets.fields import Field
 from workbench.tui.widgets.memory_table import MemoryTable
 from workbench.tui.widgets.plan_facts import PlanFacts
@@ -35,7 +30,7 @@ from workbench.tui.widgets.rehearsal_status import rehearsal_title
 from workbench.tui.widgets.suggestion_list import SuggestionList
 
 
-class PlanScreen(RehearsingScreen):
+class PlanScreen(RecipeFileScreen):
     """The form on the left, what it means on the right, live while typing."""
 
     MODE = "plan"
@@ -44,7 +39,7 @@ class PlanScreen(RehearsingScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+l", "launch", "Launch", priority=True),
         Binding("ctrl+s", "save", "Save", priority=True),
-        Binding("ctrl+o", "open", "Open", priority=True),
+        Binding("ctrl+o", "open_recipe", "Open", priority=True),
         Binding("ctrl+r", "rehearse", "Rehearse", priority=True),
         Binding("ctrl+g", "pick_card", "GPU to plan for", show=False, priority=True),
         Binding("ctrl+d", "data", "Rows", priority=True),
@@ -57,11 +52,7 @@ class PlanScreen(RehearsingScreen):
     ]
 
     def __init__(self, recipe: Path | None = None) -> None:
-        super().__init__()
-        self._path = recipe
-        shown = recipe or recipes_dir() / "demo.yaml"
-        self._base_dir = shown.resolve().parent if recipe else Path.cwd()
-        self._recipe: Recipe | None = load_recipe(shown)
+        super().__init__(recipe)
         self._plan: Plan | None = None
         self._card: Gpu | None = None
         """A GPU that is not here, to plan for instead of those that are."""
@@ -69,10 +60,9 @@ class PlanScreen(RehearsingScreen):
 
     def compose_body(self) -> ComposeResult:
         """Form, memory, facts."""
-        assert self._recipe is not None
         with Horizontal():
-            form = PlanForm(self._recipe)
-            form.border_title = self._path.name if self._path else "Recipe: the demo, yours to change"
+            form = PlanForm(self.last_recipe)
+            form.border_title = self.title_of_recipe
             yield form
             with VerticalScroll(id="meaning", can_focus=False):
                 with Vertical(classes="panel", id="memory"):
@@ -89,6 +79,7 @@ class PlanScreen(RehearsingScreen):
 
     def on_mount(self) -> None:
         """Plan what is shown first."""
+        self.composed = True
         self.watch(self.query_one("#meaning"), "show_vertical_scrollbar", self._hint_at_more)
         self._replan()
 
@@ -98,10 +89,12 @@ class PlanScreen(RehearsingScreen):
 
     @on(PlanForm.Edited)
     def _edited(self, event: PlanForm.Edited) -> None:
-        self._recipe = event.recipe
+        if event.recipe != self.recipe:
+            self._launch_wanted = False
+            self.forget_launch()
+        self.take_recipe(event.recipe)
         if self.is_rehearsing:
             self.stop_rehearsal()  # what it would find is of settings that are no more
-        self._launch_wanted = False
         if event.recipe is None:
             self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(event.problems)})
         else:
@@ -109,27 +102,43 @@ class PlanScreen(RehearsingScreen):
 
     @work(thread=True, exclusive=True, group="plan")
     def _replan(self) -> None:
-        recipe = self._recipe
+        recipe = self.recipe
         if recipe is None:
             return
         gpus = [self._card] if self._card is not None else self.workbench.gpus
-        plan = make_plan(recipe, self._base_dir, gpus, self.workbench.host or host_snapshot())
+        plan = make_plan(recipe, self.base_dir, gpus, self.workbench.host or host_snapshot())
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._show, plan)
 
     def _show(self, plan: Plan) -> None:
-        if plan.recipe is not self._recipe:
+        if plan.recipe is not self.recipe:
             return
         self._plan = plan
         self.query_one(MemoryTable).show(plan)
         self.query_one(SuggestionList).show(plan.suggestions)
-        self.query_one(PlanFacts).show(plan)
+        self.query_one(PlanFacts).show(plan, self.base_dir)
         self.show_rehearsals()
         self.query_one(PlanForm).show_problems({p.field: p.message for p in reversed(plan.problems)})
         self.refresh_bindings()
+        self.workbench.checks.ask(plan.recipe, self.base_dir)
+        self.on_data_check()
         if self._launch_wanted:
             self._launch_wanted = False
-            self._launch(plan)
+            self.launch_plan(plan, self.base_dir)
+
+    def on_data_check(self) -> None:
+        """Show how the check of the data stands, where the data is named and beside what the plan does."""
+        if self.recipe is None or not self.composed or not self.app.is_running:
+            return
+        check = self.data_check(self.recipe, self.base_dir)
+        self.query_one(PlanFacts).show_check(check)
+        self.query_one(PlanForm).show_note("dataset.path", check_note(check, self.recipe))
+        self.launch_if_checked(self.base_dir)
+
+    def launch_when_planned(self) -> None:
+        """Launch the recipe as it is now, as soon as there is a plan for it."""
+        self._launch_wanted = True
+        self._replan()
 
     def _hint_at_more(self, more: bool) -> None:
         self.query_one("#more").set_class(more, "-some")
@@ -143,13 +152,12 @@ class PlanScreen(RehearsingScreen):
     @on(Field.PickRequested)
     def _pick(self, event: Field.PickRequested) -> None:
         spec = event.field.spec
-        picks = model_picks() if spec.picker == "model" else dataset_picks(self._base_dir)
 
         def take(value: str | None) -> None:
             if value is not None:
                 self.query_one(PlanForm).set_value(spec.key, value)
 
-        self.app.push_screen(PickerScreen(f"Choose a {spec.picker}", picks), take)
+        self.app.push_screen(PickerScreen(f"Choose a {spec.picker}", field_picks(spec.picker, self.base_dir)), take)
 
     def action_pick_card(self) -> None:
         """Plan for a common GPU by name, or for this machine again."""
@@ -169,14 +177,14 @@ class PlanScreen(RehearsingScreen):
 
     def action_rehearse(self) -> None:
         """Trace the recipe's trainer, with its progress beside the estimate."""
-        if self._recipe is None:
+        if self.recipe is None:
             self.notify("Mend the marked field first.", severity="warning")
         elif not self.is_rehearsing:
-            self.start_rehearsal(self._recipe, self._base_dir)
+            self.start_rehearsal(self.recipe, self.base_dir)
 
     def show_rehearsals(self) -> None:
         """Beside the estimate."""
-        status = self.rehearsal_of(self._recipe)
+        status = self.rehearsal_of(self.recipe)
         self.query_one(PlanFacts).show_rehearsal(status)
         self.query_one("#memory", Vertical).border_title = rehearsal_title(status)
 
@@ -202,13 +210,13 @@ class PlanScreen(RehearsingScreen):
 
     def action_explain(self) -> None:
         """The arithmetic of the objective when that has the focus, else of the tuning, on this model."""
-        recipe = self._recipe
+        recipe = self.recipe
         if recipe is None:
             self.notify("Mend the marked field first.", severity="warning")
             return
         topic = recipe.objective if self.query_one(PlanForm).focused_key == "objective" else recipe.tuning
         try:
-            subject = subject_of(recipe, self._base_dir)
+            subject = subject_of(recipe, self.base_dir)
         except InputError as error:
             self.notify(f"{error.message} {error.hint or ''}".strip(), severity="warning", markup=False)
         else:
@@ -216,73 +224,17 @@ class PlanScreen(RehearsingScreen):
 
     def action_launch(self) -> None:
         """Start the run and watch it; while the plan is still being made, as soon as it is."""
-        if self._recipe is None:
+        if self.recipe is None:
             self.notify("Mend the marked field first.", severity="warning")
         elif self._card is not None:
             # The run takes place here, and keeps the plan for what is here.
-            self._card, self._launch_wanted = None, True
-            self._replan()
-        elif self._plan is not None and self._plan.recipe is self._recipe:
-            self._launch(self._plan)
+            self._card = None
+            self.launch_when_planned()
+        elif self._plan is not None and self._plan.recipe is self.recipe:
+            self.launch_plan(self._plan, self.base_dir)
         else:
             self._launch_wanted = True
 
-    @work(thread=True, exclusive=True, group="launch")
-    def _launch(self, plan: Plan) -> None:
-        rehearsal = self.rehearsal_of(plan.recipe)
-        found = asdict(rehearsal.found) if rehearsal is not None and rehearsal.found is not None else None
-        try:
-            run = launch(plan.recipe, plan, self._base_dir, found)
-        except WorkbenchError as error:
-            text = f"{error.message} {error.hint or ''}".strip()
-            self.app.call_from_thread(self.notify, text, severity="error", markup=False)
-        else:
-            self.app.call_from_thread(self.workbench.watch_run, run)
-
-    def action_save(self) -> None:
-        """Write the recipe to a file; comments of the file it came from stay."""
-        recipe = self._recipe
-        if recipe is None:
-            self.notify("Mend the marked field first.", severity="warning")
-            return
-
-        def save(name: str | None) -> None:
-            if not name:
-                return
-            path = Path(name).expanduser()
-            try:
-                save_recipe(path, recipe, self._path)
-            except WorkbenchError as error:
-                self.notify(error.message, severity="error", markup=False)
-            else:
-                self._path = path
-                self.query_one(PlanForm).border_title = path.name
-                self.notify(f"Saved {path}", markup=False)
-
-        default = str(self._path or Path.cwd() / f"{recipe.name}.yaml")
-        self.app.push_screen(PromptScreen("Save the recipe as", default), save)
-
-    def action_open(self) -> None:
-        """Open another recipe: those that are shipped, and those in the current directory."""
-        def take(value: str | None) -> None:
-            if value is not None:
-                self._open(recipes_dir() / value)
-
-        self.app.push_screen(PickerScreen("Open a recipe", recipe_picks()), take)
-
-    def _open(self, path: Path) -> None:
-        try:
-            recipe = load_recipe(path)
-        except WorkbenchError as error:
-            self.notify(error.message, severity="error", markup=False)
-            return
-        self._path = None if recipes_dir() in path.parents else path
-        self._base_dir = Path.cwd() if self._path is None else path.resolve().parent
-        form = self.query_one(PlanForm)
-        form.border_title = path.name
-        form.load(recipe)
-
     def action_data(self) -> None:
         """Look at the dataset."""
-        if self._recipe is not None:
-            self.workbench.inspect_data(self._recipe.dataset.label, self._base_dir)
+        self.workbench.action_go("data")

@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
 from workbench.engine.errors import RunError
+from workbench.engine.runs.chain import by_chain
 from workbench.engine.runs.control import send_command
 from workbench.engine.runs.deletion import delete_run
 from workbench.engine.runs.directory import RunDirectory
@@ -34,6 +35,7 @@ class RunsScreen(WorkbenchScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop", "Stop"),
         Binding("c", "chat", "Chat with it"),
+        Binding("r", "resume", "Resume"),
         Binding("d", "delete", "Delete"),
         Binding("slash", "filter", "Filter", key_display="/"),
         Binding("escape", "clear_filter", "Clear filter", show=False),
@@ -70,7 +72,7 @@ class RunsScreen(WorkbenchScreen):
         if not self._composed or not self.app.is_running:
             return
         runs = self.workbench.runs
-        shown = matching(runs, self.query_one(Input).value)
+        shown = by_chain(matching(runs, self.query_one(Input).value))
         self.query_one(RunsTable).show(shown)
         self.query_one("#list").display = bool(shown)
         none = self.query_one("#none", Static)
@@ -92,6 +94,11 @@ class RunsScreen(WorkbenchScreen):
         """Talk to what the run has trained."""
         if self._chosen is not None:
             self.workbench.chat_with(self._chosen.id)
+
+    def action_resume(self) -> None:
+        """Go on with a pipeline at the stage that did not finish."""
+        if self._chosen is not None:
+            self.workbench.resume_pipeline(self._chosen.run)
 
     @work
     async def action_stop(self) -> None:

@@ -13,14 +13,15 @@ from workbench.engine.errors import RunError
 from workbench.engine.runs.control import CommandName, send_command
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.text import sanitise
-from workbench.tui.run_reader import Reading, RunReader
+from workbench.tui.run_reader import Reading, RunReader, Stage, resumable
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.confirm import ConfirmScreen
+from workbench.tui.screens.picker import Pick, PickerScreen
 from workbench.tui.widgets.gauges import Gauges
 from workbench.tui.widgets.log_pane import LogPane
-from workbench.tui.widgets.metric_panel import MetricPanel
+from workbench.tui.widgets.metric_panel import MetricPanel, metric_title
 from workbench.tui.widgets.peak_memory import PeakMemory
-from workbench.tui.widgets.run_header import Notice, RunHeader
+from workbench.tui.widgets.run_header import Notice, RunHeader, StageLine
 from workbench.tui.widgets.samples_pane import SamplesPane
 
 _TICK_SECONDS = 0.25
@@ -53,10 +54,14 @@ class WatchScreen(WorkbenchScreen):
         Binding("g", "command('sample')", "Sample"),
         Binding("c", "chat", "Chat with it"),
         Binding("m", "metric", "Metric"),
+        Binding("M,shift+m", "pick_metric", "All metrics", key_display="M", show=False),
         Binding("l", "log_scale", "Log scale", show=False),
         Binding("x", "x_axis", "Steps or time", show=False),
         Binding("left_square_bracket", "scrub(-1)", "Earlier samples", key_display="[", show=False),
         Binding("right_square_bracket", "scrub(1)", "Later samples", key_display="]", show=False),
+        Binding("less_than_sign", "stage(-1)", "Stage before", key_display="<", show=False),
+        Binding("greater_than_sign", "stage(1)", "Stage after", key_display=">", show=False),
+        Binding("r", "resume", "Resume"),
         Binding("tab", "next_pane", "Pane"),
     ]
 
@@ -70,13 +75,15 @@ class WatchScreen(WorkbenchScreen):
         self._ticks = 0
         self._pending: dict[str, str] = {}
         self._stop_sent = False
-        self._offered: tuple[bool | None, bool | None] = (False, False)
+        self._offered: tuple[bool | None, ...] = ()
         self._pane = _PANES[0]
+        self._stages: tuple[Stage, ...] = ()
 
     def compose_body(self) -> ComposeResult:
         """The empty state, and what is shown of a run."""
         yield Static(_NO_RUNS, id="empty", classes="empty", markup=False)
         with Vertical(id="watch"):
+            yield StageLine()
             yield RunHeader()
             yield Notice()
             with Container(id="body"):
@@ -133,6 +140,7 @@ class WatchScreen(WorkbenchScreen):
         self._pending.clear()
         self._stop_sent = False
         self.query_one(SamplesPane).clear()
+        self.query_one(MetricPanel).forget()
         self._tick()
 
     def _tick(self) -> None:
@@ -169,12 +177,14 @@ class WatchScreen(WorkbenchScreen):
         # The supervisor says so too, within a second.
         phase = "stopping" if self._stop_sent and reading.supervisor_phase == "running" else reading.supervisor_phase
         predicted = reading.peaks.estimated_probe or reading.peaks.estimated_peak
+        self._stages = reading.stages
+        self.query_one(StageLine).show(follower.run, reading.stages)
         self.query_one(RunHeader).show(follower, predicted, phase)
         self.query_one(PeakMemory).show(follower.state, reading.peaks)
         self.query_one(Notice).show(follower, reading.has_model)
         if reading.changed:
-            self.query_one(MetricPanel).show(follower.state, follower.ended)
-            self.query_one(SamplesPane).show(follower.samples)
+            self.query_one(MetricPanel).show(follower.state, follower.ended, reading.objective.charts)
+            self.query_one(SamplesPane).show(follower.samples, reading.objective.generates)
         self.query_one(LogPane).show(reading.log, follower.state.alerts)
         for command in [id for id in self._pending if id in follower.state.acknowledged]:
             self.notify(sanitise(follower.state.acknowledged[command]), title=self._pending.pop(command), markup=False)
@@ -189,7 +199,7 @@ class WatchScreen(WorkbenchScreen):
 
     def _offer_keys(self) -> None:
         # Refreshing builds the footer anew: only when another set of keys makes sense.
-        offered = self.check_action("chat", ()), self.check_action("stop", ())
+        offered = tuple(self.check_action(action, ()) for action in ("chat", "stop", "resume"))
         if offered != self._offered:
             self._offered = offered
             self.refresh_bindings()
@@ -198,7 +208,9 @@ class WatchScreen(WorkbenchScreen):
         """Keys are offered only where they do something: commands while somebody is there to obey them."""
         if action in ("stop", "command"):
             return self._reader is not None and not self._reader.follower.ended
-        if action in ("chat", "metric", "log_scale", "x_axis", "scrub", "next_pane"):
+        if action == "resume":
+            return resumable(self._stages)
+        if action in ("chat", "metric", "pick_metric", "log_scale", "x_axis", "scrub", "next_pane"):
             return self._reader is not None
         return True
 
@@ -232,9 +244,33 @@ class WatchScreen(WorkbenchScreen):
         if self._reader is not None:
             self.workbench.chat_with(self._reader.follower.run.id)
 
+    def action_stage(self, by: int) -> None:
+        """Watch the stage before or after this one, in the same pipeline."""
+        runs = [stage.run for stage in self._stages]
+        if self._reader is not None and self._reader.follower.run in runs:
+            place = runs.index(self._reader.follower.run) + by
+            if 0 <= place < len(runs):
+                self.show_run(runs[place])
+
+    def action_resume(self) -> None:
+        """Go on with the pipeline at the stage that did not finish."""
+        if self._reader is not None:
+            self.workbench.resume_pipeline(self._reader.follower.run)
+
     def action_metric(self) -> None:
         """Chart the next metric."""
         self.query_one(MetricPanel).next_metric()
+
+    def action_pick_metric(self) -> None:
+        """Choose from all metrics, the run's own first."""
+        panel = self.query_one(MetricPanel)
+
+        def take(metric: str | None) -> None:
+            if metric is not None:
+                panel.choose(metric)
+
+        self.app.push_screen(PickerScreen("Chart a metric", [Pick(name, metric_title(name)) for name in panel.metrics]),
+                             take)
 
     def action_log_scale(self) -> None:
         """Switch the chart between linear and logarithmic."""

@@ -14,6 +14,9 @@ from textual.reactive import reactive
 from textual.widget import Widget
 from textual.widgets import Input, Label, Static
 
+from workbench.engine.objectives import OBJECTIVES
+from workbench.tui.widgets.field_text import FieldKind, read_text, value_to_text
+
 
 @dataclass(frozen=True)
 class FieldSpec:
@@ -25,7 +28,11 @@ class FieldSpec:
     """(value, title) for a setting with few values; empty for free text."""
     tunings: tuple[str, ...] = ("full", "lora", "qlora")
     """The tunings it matters for."""
-    picker: Literal["model", "dataset"] | None = None
+    objectives: tuple[str, ...] = tuple(OBJECTIVES)
+    """The objectives it matters for."""
+    kind: FieldKind = "scalar"
+    """How free text is read."""
+    picker: Literal["model", "dataset", "template"] | None = None
     more: bool = False
     """Folded away until asked for."""
 
@@ -72,8 +79,12 @@ class Choice(Widget, can_focus=True):
         """◂ title ▸, or the title alone when there is nothing to choose."""
         if len(self._choices) == 1:
             return Content(self._choices[0][1])
-        left, right = ("< ", " >") if getattr(self.app, "ascii_only", False) else ("◂ ", " ▸")
-        return Content.assemble((left, "$foreground 45%"), self._choices[self.index][1], (right, "$foreground 45%"))
+        ascii = getattr(self.app, "ascii_only", False)
+        left, right = ("< ", " >") if ascii else ("◂ ", " ▸")
+        title = Content(self._choices[self.index][1])
+        # The right arrow stays in sight: it says that there are more.
+        title = title.truncate(max(self.size.width - 4, 1), ellipsis=not ascii)
+        return Content.assemble((left, "$foreground 45%"), title, (right, "$foreground 45%"))
 
     def action_step(self, by: int) -> None:
         """Choose a neighbour."""
@@ -94,8 +105,8 @@ class Field(Widget):
     Field .label { width: 14; color: $foreground 65%; }
     Field Input { width: 1fr; height: 1; background: $surface; }
     Field Input:focus { background: $block-cursor-background; }
-    Field .error { color: $error; display: none; padding-left: 1; height: auto; }
-    Field.invalid .error { display: block; }
+    Field .remark { color: $warning; padding-left: 1; height: auto; }
+    Field.invalid .remark { color: $error; }
     Field.invalid .label { color: $error; }
     """
 
@@ -115,20 +126,23 @@ class Field(Widget):
         super().__init__()
         self.spec = spec
         self._input: Input | None = None
+        self._shown = ""
         self._choice: Choice | None = None
+        self._error = self._note = self._remarked = ""
+        self._remark: Static | None = None
         if spec.choices:
             self._choice = Choice(spec.choices, value)
         else:
-            self._input = Input(value_to_text(value), placeholder=placeholder, compact=True, select_on_focus=False)
+            self._shown = value_to_text(value)
+            self._input = Input(self._shown, placeholder=placeholder, compact=True, select_on_focus=False)
 
     def compose(self) -> ComposeResult:
-        """Label, value, error."""
+        """Label and value."""
         with Horizontal():
             yield Label(self.spec.label, classes="label")
             control = self._choice or self._input
             assert control is not None
             yield control
-        yield Static("", classes="error", markup=False)
 
     @property
     def value(self) -> Any:
@@ -136,7 +150,7 @@ class Field(Widget):
         if self._choice is not None:
             return self._choice.value
         assert self._input is not None
-        return text_to_value(self._input.value)
+        return read_text(self._input.value, self.spec.kind)
 
     def show(self, value: Any, placeholder: str | None = None) -> None:
         """Show a value without telling anybody."""
@@ -144,19 +158,42 @@ class Field(Widget):
             self._choice.show(value)
         elif self._input is not None:
             with self.prevent(Input.Changed):
-                self._input.value = value_to_text(value)
+                self._shown = self._input.value = value_to_text(value)
             if placeholder is not None:
                 self._input.placeholder = placeholder
 
     def show_error(self, message: str | None) -> None:
         """Show what is wrong right here, or that nothing is."""
-        self.set_class(message is not None, "invalid")
-        self.query_one(".error", Static).update(message or "")
+        self._error = message or ""
+        self._show_remark()
+
+    def show_note(self, note: str) -> None:
+        """Say something about the value, where nothing is wrong with it."""
+        self._note = note
+        self._show_remark()
+
+    def _show_remark(self) -> None:
+        remark = self._error or self._note
+        self.set_class(bool(self._error), "invalid")
+        if remark == self._remarked:
+            return
+        self._remarked = remark
+        # A form has many fields, and few of them are remarkable: the line is there when it is needed.
+        if self._remark is None:
+            self._remark = Static(remark, classes="remark", markup=False)
+            self.mount(self._remark)
+        self._remark.display = bool(remark)
+        self._remark.update(remark)
 
     @on(Input.Changed)
     @on(Choice.Changed)
     def _tell(self, event: Message) -> None:
         event.stop()
+        if isinstance(event, Input.Changed):
+            # A new Input tells of the value that it was made with.
+            if event.value == self._shown:
+                return
+            self._shown = event.value
         self.post_message(self.Changed(self))
 
     @on(Input.Submitted)
@@ -164,31 +201,3 @@ class Field(Widget):
         event.stop()
         if self.spec.picker is not None:
             self.post_message(self.PickRequested(self))
-
-
-def text_to_value(text: str) -> Any:
-    """What the user typed, as YAML would read a scalar: a number, nothing, a list after commas, or text."""
-    text = text.strip()
-    if text in ("", "null", "~"):
-        return None
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    if "," in text:
-        return [part.strip() for part in text.strip("[]").split(",") if part.strip()]
-    return text
-
-
-def value_to_text(value: Any) -> str:
-    """The text that `text_to_value` reads back as the value."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        # 2e-4, as people write learning rates, not 0.0002.
-        short = f"{value:g}".replace("e-0", "e-").replace("e+0", "e+")
-        return f"{value:.0e}".replace("e-0", "e-") if 0 < value < 1e-3 and float(f"{value:.0e}") == value else short
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    return str(value)

@@ -1,5 +1,7 @@
 """Rows of text that are sent to the terminal only where they changed."""
 
+import textwrap
+
 from textual.app import RenderResult
 from textual.content import Content
 from textual.geometry import Region
@@ -71,6 +73,14 @@ def changed_spans(old: Content, new: Content, width: int) -> list[tuple[int, int
         else:
             spans.append((cell, cell + 1))
     return spans
+
+
+def wrapped(head: str, text: str, width: int, head_style: str, style: str) -> list[Content]:
+    """A text over as many lines as it takes, under its own beginning, with `head` before the first."""
+    room = max(width - len(head), 10)
+    parts = textwrap.wrap(text, room) or [""]
+    return [Content.assemble((head if index == 0 else " " * len(head), head_style), (part, style))
+            for index, part in enumerate(parts)]
 
 
 def bar(fraction: float, width: int, style: str = "$primary", ascii: bool = False) -> Content:

@@ -1,14 +1,20 @@
 """What a plan would do, in words: what is trained, how much work, the peak and its moment, time, warnings."""
 
-import textwrap
+from pathlib import Path
 
 from textual.content import Content
 from textual.geometry import Size
 
+from workbench.engine.data.findings import refused
+from workbench.engine.errors import InputError
 from workbench.engine.figures import count, duration, gib
+from workbench.engine.objective_checks import reward_references
 from workbench.engine.planning import Plan
+from workbench.engine.rewards import reward_source
 from workbench.engine.text import one_line
-from workbench.tui.widgets.lines import Lines
+from workbench.tui.data_checks import DataCheck
+from workbench.tui.widgets.data_summary import check_sentence
+from workbench.tui.widgets.lines import Lines, wrapped
 from workbench.tui.widgets.rehearsal_status import RehearsalStatus, rehearsal_sentence
 
 _MUTED = "$foreground 55%"
@@ -26,15 +32,22 @@ class PlanFacts(Lines):
         super().__init__()
         self._plan: Plan | None = None
         self._rehearsal: RehearsalStatus | None = None
+        self._check: DataCheck | None = None
+        self._base_dir = Path()
+
+    def show_check(self, check: DataCheck | None) -> None:
+        """Show how the check of this plan's data stands."""
+        self._check = check
+        self.redraw()
 
     def show_rehearsal(self, status: RehearsalStatus | None) -> None:
         """Show how the rehearsal of this plan's recipe stands."""
         self._rehearsal = status
         self.redraw()
 
-    def show(self, plan: Plan) -> None:
-        """Show another plan."""
-        self._plan = plan
+    def show(self, plan: Plan, base_dir: Path) -> None:
+        """Show another plan; its relative paths start from `base_dir`."""
+        self._plan, self._base_dir = plan, base_dir
         self.redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -48,13 +61,20 @@ class PlanFacts(Lines):
             return []
         lines: list[Content] = []
         label_width = 11 if width >= _WIDE else 10
-        for label, text in plan_facts(plan, self._rehearsal, self.ascii):
-            lines += _wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
+        facts = [*plan_facts(plan, self._rehearsal, self.ascii), *reward_facts(plan, self._base_dir),
+                 ("data", check_sentence(self._check, plan.recipe))]
+        for label, text in facts:
+            lines += wrapped(f"{label:<{label_width}}", text, width, _MUTED, _LINE)
         for warning in plan.warnings:
-            lines += _wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
+            lines += wrapped("! ", one_line(warning, 400), width, "$warning", "$foreground 75%")
+        stopping = {finding.message: finding for finding in
+                    (refused(self._check.findings, plan.recipe.data) if self._check else ())}
+        for message in stopping.keys() - {problem.message for problem in plan.problems}:
+            lines += wrapped("! ", one_line(message, 400), width, "$warning", "$foreground 75%")
         for problem in plan.problems:
-            text = one_line(f"{problem.message} {problem.hint or ''}".strip(), 400)
-            lines += _wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)
+            hint = "ctrl+l asks whether to start all the same." if problem.message in stopping else problem.hint or ""
+            text = one_line(f"{problem.message} {hint}".strip(), 400)
+            lines += wrapped("x " if self.ascii else "✗ ", text, width, "$error", _LINE)
         return lines
 
 
@@ -63,6 +83,10 @@ def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> li
     column = plan.comparison[plan.recipe.tuning] if plan.comparison else None
     estimate = column.estimate if column else None
     facts = []
+    if plan.stages:
+        names = (" -> " if ascii else " → ").join(stage.recipe.objective for stage in plan.stages)
+        facts.append(("pipeline", f"{names}; the form and these figures are the first stage's, the others are in the "
+                                  f"file. Largest peak of all: {gib(plan.peak_bytes, 2)}"))
     if plan.architecture is not None and estimate is not None:
         share = estimate.trainable_parameters / plan.architecture.parameters
         facts.append(("trains", f"{count(estimate.trainable_parameters)} of {count(plan.architecture.parameters)} "
@@ -84,20 +108,30 @@ def plan_facts(plan: Plan, rehearsal: RehearsalStatus | None, ascii: bool) -> li
     return facts
 
 
+def reward_facts(plan: Plan, base_dir: Path) -> list[tuple[str, str]]:
+    """What scores the answers of reinforcement learning: whose code will run, or which model."""
+    if plan.recipe.objective != "rlhf":
+        return []
+    facts = []
+    for reference in reward_references(plan.recipe):
+        try:
+            source = reward_source(reference, base_dir)
+        except InputError:
+            continue  # it is among the problems
+        whose = {"function": f"runs your code: {source.value} in {source.path}",
+                 "model": f"a reward model: {source.path}"}
+        facts.append(("reward", whose.get(source.kind, f"{source.reference}, built in")))
+    return facts
+
+
 def _work(plan: Plan) -> str:
+    rows, steps = plan.size
     known = [words for value, words in (
-        (plan.rows, f"{plan.rows or 0:,} rows"),
-        (plan.steps, f"{plan.steps or 0:,} steps of {plan.recipe.effective_batch_size}"),
+        (rows, f"{rows} rows"),
+        (steps, f"{steps} steps of {plan.recipe.effective_batch_size}"),
         (plan.tokens, f"about {count(plan.tokens)} tokens")) if value is not None]
     unknown = [name for value, name in ((plan.rows, "rows"), (plan.steps, "steps"), (plan.tokens, "tokens"))
                if value is None]
     if unknown:
         known.append(f"{' and '.join(unknown)} known at launch")
     return ", ".join(known)
-
-
-def _wrapped(head: str, text: str, width: int, head_style: str, style: str) -> list[Content]:
-    room = max(width - len(head), 10)
-    parts = textwrap.wrap(text, room) or [""]
-    return [Content.assemble((head if index == 0 else " " * len(head), head_style), (part, style))
-            for index, part in enumerate(parts)]

@@ -1,5 +1,6 @@
 """The form of a recipe: the settings that matter first, the rest folded."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,55 +10,26 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Static
 
 from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import Problem, RecipeError, recipe_from_data
-from workbench.engine.tuning import TUNINGS, default_learning_rate
-from workbench.tui.widgets.fields import Choice, Field, FieldSpec, value_to_text
+from workbench.engine.tuning import default_learning_rate
+from workbench.tui.widgets.field_text import keep_part_settings, value_to_text
+from workbench.tui.widgets.fields import Choice, Field, FieldSpec
+from workbench.tui.widgets.plan_fields import FIELDS
 
-_ADAPTERS = ("lora", "qlora")
-_ON_OFF = ((True, "on"), (False, "off"))
-
-FIELDS: tuple[FieldSpec, ...] = (
-    FieldSpec("model", "Model", picker="model"),
-    FieldSpec("dataset.path", "Dataset", picker="dataset"),
-    FieldSpec("objective", "Objective", tuple((o.id, o.title) for o in OBJECTIVES.values())),
-    FieldSpec("tuning", "Tuning", tuple((t.id, t.title) for t in TUNINGS.values())),
-    FieldSpec("lora.lora_r", "LoRA rank", tunings=_ADAPTERS),
-    FieldSpec("lora.lora_alpha", "LoRA alpha", tunings=_ADAPTERS),
-    FieldSpec("training.per_device_train_batch_size", "Batch size"),
-    FieldSpec("training.gradient_accumulation_steps", "Accumulate"),
-    FieldSpec("training.max_length", "Max length"),
-    FieldSpec("training.learning_rate", "Learning rate"),
-    FieldSpec("training.num_train_epochs", "Epochs"),
-    FieldSpec("training.max_steps", "Max steps"),
-    FieldSpec("training.gradient_checkpointing", "Checkpointing", _ON_OFF),
-    FieldSpec("name", "Name", more=True),
-    FieldSpec("dataset.eval_path", "Eval dataset", picker="dataset", more=True),
-    FieldSpec("dataset.eval_fraction", "Eval fraction", more=True),
-    FieldSpec("lora.target_modules", "LoRA targets", tunings=_ADAPTERS, more=True),
-    FieldSpec("lora.lora_dropout", "LoRA dropout", tunings=_ADAPTERS, more=True),
-    FieldSpec("quantization.bits", "Bits", ((4, "4 (NF4)"), (8, "8")), tunings=("qlora",), more=True),
-    FieldSpec("training.packing", "Packing", _ON_OFF, more=True),
-    FieldSpec("training.optim", "Optimizer", more=True),
-    FieldSpec("training.lr_scheduler_type", "Schedule", more=True),
-    FieldSpec("training.warmup_steps", "Warm-up", more=True),
-    FieldSpec("training.dtype", "Weights dtype", tuple((d, d) for d in ("auto", "bfloat16", "float16", "float32")),
-              more=True),
-    FieldSpec("training.seed", "Seed", more=True),
-    FieldSpec("training.logging_steps", "Log every", more=True),
-    FieldSpec("training.eval_steps", "Eval every", more=True),
-    FieldSpec("training.save_steps", "Save every", more=True),
-    FieldSpec("samples.every_steps", "Sample every", more=True),
-)
-
+# Words that stand for a list.
+_ALONE = ("all-linear", "all")
 # Lines of terminal from which folding hides nothing that would not fit.
 _ROOM_FOR_ALL = 38
 # What an emptied field means; model and dataset have no default and stay empty.
 _DEFAULTS = Recipe(model="-", dataset={"path": "-"}).model_dump(mode="json") | {"model": "", "name": ""}  # type: ignore[arg-type]
 _DEFAULTS["dataset"]["path"] = ""
+# What a setting's docstring says of a value that is left out.
+_LEFT_OUT = re.compile(r"(?:default|null): ([^;.]*[^;.\s])")
 
 
 class PlanForm(VerticalScroll, can_focus=False):
@@ -88,20 +60,46 @@ class PlanForm(VerticalScroll, can_focus=False):
         self._data = recipe.model_dump(mode="json")
 
     def compose(self) -> ComposeResult:
-        """A field for each setting."""
-        for spec in FIELDS:
-            field = Field(spec, _get(self._data, spec.key), self._placeholder(spec))
-            field.set_class(spec.more, "more")
-            if spec.more and spec is next(s for s in FIELDS if s.more):
-                yield Fold()
-            yield field
+        """A field for each setting that matters now, and the line that unfolds the rest."""
+        yield from (self._new_field(spec) for spec in FIELDS if self._matters(spec) and not spec.more)
+        yield Fold()
 
     def on_mount(self) -> None:
-        """Hide what does not matter, and stand where a key changes something harmless."""
-        self._hide_unused()
+        """Stand where a key changes something harmless."""
         if self.app.size.height >= _ROOM_FOR_ALL:
-            self.query_one(Fold).action_unfold()
+            # What matters most is painted first.
+            self.call_after_refresh(self.unfold, True)
         self._field("tuning").query_one(Choice).focus()
+
+    def unfold(self, unfolded: bool) -> None:
+        """Show the rest of the settings, or fold them away."""
+        self.set_class(unfolded, "unfolded")
+        self.query_one(Fold).show(unfolded)
+        self._arrange()
+
+    def _new_field(self, spec: FieldSpec) -> Field:
+        field = Field(spec, _get(self._data, spec.key), self._placeholder(spec))
+        field.set_class(spec.more, "more")
+        return field
+
+    def _matters(self, spec: FieldSpec) -> bool:
+        return self._data.get("tuning") in spec.tunings and self._data.get("objective") in spec.objectives
+
+    def _arrange(self) -> None:
+        """Hide the fields that do not matter, and bring in those that now do."""
+        there = {field.spec.key: field for field in self.query(Field)}
+        before: Widget | None = None
+        for spec in FIELDS:
+            if spec.more and isinstance(before, Field) and not before.spec.more:
+                before = self.query_one(Fold)
+            field = there.get(spec.key)
+            matters = self._matters(spec)
+            if field is None and matters and (not spec.more or self.has_class("unfolded")):
+                field = self._new_field(spec)
+                self.mount(field, after=before)
+            elif field is not None:
+                field.set_class(not matters, "unused")
+            before = field or before
 
     def load(self, recipe: Recipe) -> None:
         """Show another recipe."""
@@ -111,6 +109,9 @@ class PlanForm(VerticalScroll, can_focus=False):
 
     def set_value(self, key: str, value: Any) -> None:
         """Set one field, as if typed."""
+        if not any(field.spec.key == key for field in self.query(Field)):
+            self.set_values({key: value})
+            return
         field = self._field(key)
         field.show(value)
         self._take(field)
@@ -121,7 +122,7 @@ class PlanForm(VerticalScroll, can_focus=False):
             _set(self._data, key, value)
         for field in self.query(Field):
             field.show(_get(self._data, field.spec.key), self._placeholder(field.spec))
-        self._hide_unused()
+        self._arrange()
         self._tell()
 
     @property
@@ -130,17 +131,26 @@ class PlanForm(VerticalScroll, can_focus=False):
         return next((field.spec.key for field in self.query(Field) if field.has_focus_within), None)
 
     def show_problems(self, problems: Mapping[str, str]) -> None:
-        """Show each problem (dotted field → sentence) at its field."""
+        """Show each problem (dotted field → sentence) at its field, or at the one whose part it is."""
+        at: dict[str, str] = {}
+        for key, message in problems.items():
+            spec = next((spec for spec in FIELDS if f"{key}.".startswith(f"{spec.key}.")), None)
+            if spec is not None:
+                at.setdefault(spec.key, message)
+        if any(spec.key in at and spec.more for spec in FIELDS) and not self.has_class("unfolded"):
+            self.unfold(True)
         for field in self.query(Field):
-            field.show_error(problems.get(field.spec.key))
+            field.show_error(at.get(field.spec.key))
+
+    def show_note(self, key: str, note: str) -> None:
+        """Say something about a field's value that is no fault; empty: nothing."""
+        self._field(key).show_note(note)
 
     def help_of(self, field: Field) -> str:
-        """What a field means, from the recipe's own docstrings."""
-        model: Any = Recipe
-        *parents, name = field.spec.key.split(".")
-        for parent in parents:
-            model = model.model_fields[parent].annotation
-        return str(model.model_fields[name].description or "")
+        """What a field means, from the recipe's own docstrings; of the objective, what its data is like."""
+        if field.spec.key == "objective" and (objective := OBJECTIVES.get(field.value)):
+            return f"{objective.title}. Its data: {objective.data}."
+        return _description(field.spec.key)
 
     @on(Field.Changed)
     def _changed(self, event: Field.Changed) -> None:
@@ -149,15 +159,18 @@ class PlanForm(VerticalScroll, can_focus=False):
 
     def _take(self, field: Field) -> None:
         key, value = field.spec.key, field.value
+        default = _get(_DEFAULTS, key)
         if value is None:
-            value = _get(_DEFAULTS, key)
-        if isinstance(value, int) and isinstance(_get(_DEFAULTS, key), float):
+            value = default
+        if isinstance(value, int) and isinstance(default, float):
             value = float(value)
-        if key == "lora.target_modules" and value != "all-linear" and isinstance(value, str):
+        if key in ("lora.target_modules", "data.allow") and isinstance(value, str) and value not in _ALONE:
             value = [value]
+        if field.spec.kind == "sources":
+            value = keep_part_settings(value, _get(self._data, key))
         _set(self._data, key, value)
         if key in ("tuning", "objective"):
-            self._hide_unused()
+            self._arrange()
             rate = self._field("training.learning_rate")
             rate.show(_get(self._data, rate.spec.key), self._placeholder(rate.spec))
         self._tell()
@@ -173,16 +186,12 @@ class PlanForm(VerticalScroll, can_focus=False):
         else:
             self.post_message(self.Edited(self._recipe, ()))
 
-    def _hide_unused(self) -> None:
-        tuning = self._data.get("tuning")
-        for field in self.query(Field):
-            field.set_class(tuning not in field.spec.tunings, "unused")
-
     def _placeholder(self, spec: FieldSpec) -> str:
         if spec.key == "training.learning_rate":
             default = default_learning_rate(self._data.get("objective", "sft"), self._data.get("tuning", "lora"))
             return f"{value_to_text(default)} (default)"
-        return "enter to choose" if spec.picker else ""
+        left_out = _LEFT_OUT.search(_description(spec.key))
+        return "enter to choose" if spec.picker else left_out[1] if left_out else ""
 
 
 class Fold(Static, can_focus=True):
@@ -192,15 +201,15 @@ class Fold(Static, can_focus=True):
 
     def on_mount(self) -> None:
         """Say which key unfolds."""
-        self._label(unfolded=False)
+        self.show(unfolded=False)
 
     def action_unfold(self) -> None:
         """Unfold or fold."""
         form = self.query_ancestor(PlanForm)
-        form.toggle_class("unfolded")
-        self._label(form.has_class("unfolded"))
+        form.unfold(not form.has_class("unfolded"))
 
-    def _label(self, unfolded: bool) -> None:
+    def show(self, unfolded: bool) -> None:
+        """Say what enter does."""
         ascii = getattr(self.app, "ascii_only", False)
         mark = ("v" if ascii else "▾") if unfolded else (">" if ascii else "▸")
         self.update(f"{mark} More settings{'' if unfolded else ' (enter)'}")
@@ -210,14 +219,28 @@ class Fold(Static, can_focus=True):
         self.action_unfold()
 
 
-def _get(data: Mapping[str, Any], key: str) -> Any:
+def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    """The recipe with other values of dotted settings. Raises RecipeError."""
+    data = recipe.model_dump(mode="json")
+    for key, value in settings.items():
+        _set(data, key, value)
+    return recipe_from_data(data)
+
+
+def _description(key: str) -> str:
+    model: Any = Recipe
+    *parents, name = key.split(".")
+    for parent in parents:
+        model = model.model_fields[parent].annotation
+    return " ".join(str(model.model_fields[name].description or "").split())
+
+
+def _get(data: Any, key: str) -> Any:
     for part in key.split("."):
-        data = data[part]
+        data = data[int(part)] if isinstance(data, list) else data[part]
     return data
 
 
 def _set(data: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        data = data[parent]
-    data[last] = value
+    parent, _, last = key.rpartition(".")
+    (_get(data, parent) if parent else data)[last] = value

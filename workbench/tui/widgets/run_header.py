@@ -1,16 +1,19 @@
 """The head of the Watch screen: a run's state, progress and latest figures, and what the user should know."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from textual.content import Content
 from textual.widgets import Static
 
+from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.series import MetricSeries
 from workbench.engine.runs.state import STALL_SECONDS, RunState
 from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
 from workbench.tui.format import STATE_STYLES, count, duration, gib, number
+from workbench.tui.run_reader import Stage
 from workbench.tui.widgets.lines import Lines, bar
 
 _MUTED = "$foreground 55%"
@@ -74,6 +77,41 @@ class RunHeader(Lines):
         return Content.assemble(head, steps, bar(state.step / total, room, style, self.ascii), percent)
 
 
+class StageLine(Lines):
+    """A pipeline with the stage that is looked at in brackets; nothing for a run that stands alone."""
+
+    DEFAULT_CSS = "StageLine { height: auto; padding: 0 1; }"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._run: RunDirectory | None = None
+        self._stages: Sequence[Stage] = ()
+
+    def show(self, run: RunDirectory, stages: Sequence[Stage]) -> None:
+        """Show the stages of a run's pipeline."""
+        self._run, self._stages = run, stages
+        self.display = bool(stages)
+        self.redraw()
+
+    def compose_lines(self, width: int) -> list[Content]:
+        """The line."""
+        return [stage_content(self._run, self._stages, self.ascii)] if self._run is not None and self._stages else []
+
+
+def stage_content(run: RunDirectory, stages: Sequence[Stage], ascii: bool) -> Content:
+    """Where a run stands in its pipeline: `stage 2 of 3 · sft finished → [dpo running]`, and the keys to its
+    neighbours."""
+    place = next((index for index, stage in enumerate(stages) if stage.run == run), 0)
+    parts = [Content.styled(f"stage {place + 1} of {len(stages)}", "bold")]
+    for index, stage in enumerate(stages):
+        words = f"{stage.objective} {stage.state}"
+        parts += [Content.styled(" - " if ascii else " · ", _MUTED) if index == 0 else
+                  Content.styled(" > " if ascii else " → ", _MUTED),
+                  Content.styled(f"[{words}]" if index == place else words, STATE_STYLES[stage.state])]
+    keys = [*(["< stage before"] if place else []), *(["> stage after"] if place + 1 < len(stages) else [])]
+    return Content.assemble(*parts, ("   " + ", ".join(keys), _MUTED))
+
+
 class Notice(Static):
     """How a run ended and what to do about it, its last warning, damaged lines; not there when there is nothing."""
 
@@ -103,6 +141,7 @@ def figures(follower: RunFollower, predicted_peak: int | None, now: float) -> li
         Figure("eval loss", number(last("eval/loss")), 9, 4) if "eval/loss" in state.metrics else None,
         Figure("learning rate", number(last("train/learning_rate"), 3), 13, 3),
         Figure("grad norm", number(last("train/grad_norm"), 3), 9, 8) if "train/grad_norm" in state.metrics else None,
+        Figure("best", _best(state), 14, 5) if any(kept.best for kept in state.checkpoints) else None,
         Figure("tokens/s", count(last("perf/tokens_per_second")), 8, 5),
         Figure("epoch", epoch, 5, 6),
         Figure("GPU peak", gib(allocated), 9, 2) if allocated is not None else Figure("RAM", gib(resident), 9, 2),
@@ -111,6 +150,11 @@ def figures(follower: RunFollower, predicted_peak: int | None, now: float) -> li
         Figure("ETA", duration(remaining), 7, 1) if not follower.ended else None,
     ]
     return [figure for figure in wanted if figure is not None]
+
+
+def _best(state: RunState) -> str:
+    best = next(checkpoint for checkpoint in state.checkpoints if checkpoint.best)
+    return f"{number(best.metric)} at {best.step}"
 
 
 def fitting(wanted: list[Figure], width: int) -> list[Figure]:

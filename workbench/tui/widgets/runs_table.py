@@ -1,6 +1,6 @@
 """The table of runs: one line each, updated cell by cell."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -39,6 +39,7 @@ class RunsTable(DataTable[Text]):
         super().__init__(cursor_type="row", cursor_foreground_priority="renderable", cell_padding=1)
         self._runs: dict[str, RunSummary] = {}
         self._ages: dict[str, str] = {}
+        self._marks: dict[str, str] = {}
         self._layout: list[Column] = []
         self._layout_width = -1
         self._inks: dict[str, Style] = {}
@@ -53,6 +54,7 @@ class RunsTable(DataTable[Text]):
     def show(self, runs: Sequence[RunSummary]) -> None:
         """Show these runs; only what changed is drawn."""
         fresh = {run.id: run for run in runs}
+        self._marks = stage_marks(runs, self._ascii)
         if self._layout_width == self.size.width and list(fresh) == list(self._runs):
             self._update_cells(fresh)
         else:
@@ -112,7 +114,14 @@ class RunsTable(DataTable[Text]):
         taken = sum(column.width + _PADDING for column in columns)
         # One cell for a scrollbar: a table that scrolls is as wide as one that does not.
         name = max(width - taken - _PADDING - 1, _LEAST_NAME)
-        return [Column("Name", name, lambda run: Text(run.run.name, no_wrap=True, overflow="ellipsis")), *columns]
+        return [Column("Name", name, self._name_of), *columns]
+
+    def _name_of(self, run: RunSummary) -> Text:
+        """The name; of a stage its place in the pipeline, with a line down to the next one."""
+        if run.pipeline is None:
+            return Text(run.run.name, no_wrap=True, overflow="ellipsis")
+        place = f"{self._marks.get(run.id, ' ')} {run.pipeline.stage}/{run.pipeline.of} "
+        return Text.assemble((place, self._ink("muted")), run.run.name, no_wrap=True, overflow="ellipsis")
 
     def _state(self, run: RunSummary) -> Text:
         return Text(f"{'*' if self._ascii else '●'} {run.state}", self._ink(run.state), no_wrap=True)
@@ -150,3 +159,16 @@ class RunsTable(DataTable[Text]):
     @property
     def _ascii(self) -> bool:
         return bool(getattr(self.app, "ascii_only", False))
+
+
+def stage_marks(runs: Iterable[RunSummary], ascii: bool) -> dict[str, str]:
+    """For each stage's run the piece of the line that joins a pipeline's stages, which stand below one another."""
+    chains: dict[str, list[str]] = {}
+    for run in runs:
+        if run.pipeline is not None:
+            chains.setdefault(run.pipeline.id, []).append(run.id)
+    marks: dict[str, str] = {}
+    for chain in chains.values():
+        line = "|" * len(chain) if ascii else "·" if len(chain) == 1 else f"┌{'├' * (len(chain) - 2)}└"
+        marks.update(zip(chain, line, strict=True))
+    return marks

@@ -13,6 +13,7 @@ from workbench.engine.runs.state import Sample
 from workbench.engine.text import sanitise
 
 _NONE_YET = "No answers here yet: the prompts under samples in the recipe are answered while the model learns."
+_NEVER = "A reward model gives scores: it answers no prompts. Its curves are its ranking: accuracy and margin."
 _MUTED = "$foreground 55%"
 
 
@@ -29,6 +30,7 @@ class SamplesPane(VerticalScroll):
         self._taken = 0
         self._by_step: dict[int, dict[str, str]] = {}
         self._chosen: int | None = None
+        self._answers = True
 
     def compose(self) -> ComposeResult:
         """One text."""
@@ -45,13 +47,17 @@ class SamplesPane(VerticalScroll):
 
     def clear(self) -> None:
         """Forget everything: another run is shown."""
-        self._taken, self._by_step, self._chosen = 0, {}, None
+        self._taken, self._by_step, self._chosen, self._answers = 0, {}, None, True
         self._draw()
 
-    def show(self, samples: Sequence[Sample]) -> None:
-        """Take in what is new; `samples` is all of the run's, in the order they were written."""
+    def show(self, samples: Sequence[Sample], answers: bool = True) -> None:
+        """Take in what is new; `samples` is all of the run's, in the order they were written. `answers`: whether what
+        is trained can answer at all."""
         fresh = samples[self._taken:]
         if not fresh:
+            if answers != self._answers:
+                self._answers = answers
+                self._draw()
             return
         self._taken = len(samples)
         for sample in fresh:
@@ -72,7 +78,7 @@ class SamplesPane(VerticalScroll):
         self.border_title = "Samples" if step is None else f"Samples at step {step}"
         if step is None:
             self.border_subtitle = ""
-            self.query_one(Static).update(Content.styled(_NONE_YET, _MUTED))
+            self.query_one(Static).update(Content.styled(_NONE_YET if self._answers else _NEVER, _MUTED))
             return
         steps = sorted(self._by_step)
         self.border_subtitle = Content(f"{steps.index(step) + 1} of {len(steps)} · [ earlier · ] later").markup

@@ -29,6 +29,7 @@ class EvaluationCallback(TrainerCallback):
         self._stopwatch = stopwatch
         self._checkpoints = checkpoints
         self._metrics: dict[str, float] = {}
+        self._before: float | None = None
         self._best: tuple[int, float] | None = None
         self._without_better = 0
         self.stopped_early = False
@@ -60,10 +61,11 @@ class EvaluationCallback(TrainerCallback):
         if name not in self._metrics:
             raise InputError(f"training.metric_for_best_model is {name}, which an evaluation of this run has not.",
                              f"It has: {', '.join(sorted(self._metrics))}.")
-        if state.global_step == 0:
-            return control
         value = self._metrics[name]
-        if self._is_better(value):
+        if state.global_step == 0:
+            self._before = value
+            return control
+        if self._is_better(value, self._best[1] if self._best else None):
             self._best, self._without_better = (state.global_step, value), 0
             if self._settings.load_best_model_at_end:
                 self._checkpoints.keep_best(state.global_step, value)
@@ -74,11 +76,18 @@ class EvaluationCallback(TrainerCallback):
             self.stopped_early = control.should_training_stop = True
         return control
 
-    def _is_better(self, value: float) -> bool:
-        if math.isnan(value) or self._best is None:
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                     **kwargs: Any) -> None:
+        """Say so when training made nothing better."""
+        if self._before is not None and self._best is not None and not self._is_better(self._best[1], self._before):
+            self._reporter.alert(f"{self._settings.metric_for_best_model} was never better than before training "
+                                 f"({number(self._before)}): at its best it was {number(self._best[1])}, at step "
+                                 f"{self._best[0]}.", "warning", state.global_step)
+
+    def _is_better(self, value: float, than: float | None) -> bool:
+        if math.isnan(value) or than is None or math.isnan(than):
             return not math.isnan(value)
-        best = self._best[1]
-        return value > best if greater_is_better(self._settings) else value < best
+        return value > than if greater_is_better(self._settings) else value < than
 
     def _why_stopped(self, step: int) -> str:
         name = self._settings.metric_for_best_model

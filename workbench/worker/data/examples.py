@@ -11,6 +11,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,11 @@ import datasets
 from datasets import Dataset, Features, IterableDataset, Value
 from datasets.exceptions import DatasetGenerationError
 
+from workbench.engine.data.check import first_rows
 from workbench.engine.data.examples import Located, Rejected, examples_of, read_examples
+from workbench.engine.data.formats import Format
 from workbench.engine.data.sources import DataError, resolve_dataset
+from workbench.engine.data.streams import Meter
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DatasetPart
@@ -31,10 +35,11 @@ datasets.disable_progress_bars()
 Rows = Dataset | IterableDataset
 OnRejected = Callable[[Rejected], None]
 
+STREAM_ROWS = 1000
+"""Rows of a stream that are looked at before it is trained on, and among which it is shuffled."""
+
 _ROW = "__row__"
 _FOLDER = "rows-"
-# Rows among which a stream is shuffled, and whose columns tell what prompts carry along.
-_STREAM_ROWS = 1000
 
 
 @dataclass
@@ -91,15 +96,15 @@ def load_examples(recipe: Recipe, base_dir: Path | None, on_rejected: OnRejected
                     lambda: loader.locate(train))
 
 
-def evaluation_parts(recipe: Recipe) -> tuple[DatasetPart, ...]:
-    """Where the rows to evaluate on come from, when they do not come from the training rows."""
-    settings = recipe.dataset
-    if settings.eval_path is not None:
-        return (DatasetPart(path=settings.eval_path, split=settings.eval_split or settings.split,
-                            columns=settings.columns),)
-    if settings.eval_split is not None:
-        return tuple(part.model_copy(update={"split": settings.eval_split}) for part in settings.parts)
-    return ()
+def read_anywhere(part: DatasetPart, objective: str, base_dir: Path | None, meter: Meter | None = None,
+                  on_format: Callable[[Format], None] = lambda _: None,
+                  most_of_hub: int | None = None) -> Iterator[Located | Rejected]:
+    """`read_examples`, for parts on the Hub too: all of their rows, or the first ones."""
+    source = resolve_dataset(part.path, base_dir)
+    if source.path is not None:
+        return read_examples(part, objective, base_dir, meter, on_format)
+    rows = islice(hub_rows(source.name, part.config, part.split), most_of_hub)
+    return examples_of(rows, part, objective, source.name, on_format)
 
 
 class RowsFolder:
@@ -142,7 +147,7 @@ class _Loader:
 
     def held_out(self) -> Dataset | None:
         """The rows that are only evaluated on, where the recipe names some."""
-        parts = evaluation_parts(self._recipe)
+        parts = self._recipe.dataset.eval_parts
         return datasets.concatenate_datasets([self.on_disk(part) for part in parts]) if parts else None
 
     def mixed(self, parts: list[Dataset]) -> Dataset:
@@ -161,7 +166,7 @@ class _Loader:
         if training.max_steps < 1:
             raise InputError("dataset.streaming reads rows while training, so nobody knows how many an epoch has.",
                              "Set training.max_steps.")
-        if settings.eval_fraction > 0 and not evaluation_parts(self._recipe):
+        if settings.eval_fraction > 0 and not settings.eval_parts:
             raise InputError("dataset.eval_fraction sets aside a share of all rows, which a stream does not know.",
                              "Name rows to evaluate on with dataset.eval_path or eval_split.")
         features = self._columns()
@@ -175,7 +180,7 @@ class _Loader:
                                                 seed=training.seed, stopping_strategy="first_exhausted")
         if settings.max_rows is not None:
             rows = rows.take(settings.max_rows)
-        return rows.shuffle(seed=training.seed, buffer_size=_STREAM_ROWS)
+        return rows.shuffle(seed=training.seed, buffer_size=STREAM_ROWS)
 
     def locate(self, rows: Dataset) -> Iterator[Located]:
         """Rows with their places again."""
@@ -186,7 +191,7 @@ class _Loader:
     def first_of_stream(self) -> Iterator[Located]:
         """The first rows of each part: a stream is not read to its end before it is trained on."""
         for part in self._recipe.dataset.parts:
-            yield from self._usable(part, _STREAM_ROWS)
+            yield from self._usable(part, STREAM_ROWS)
 
     def _weights(self) -> list[float] | None:
         weights = [part.weight for part in self._recipe.dataset.parts]
@@ -199,21 +204,14 @@ class _Loader:
         return ({**_columns_of(found, features), _ROW: self.places.add(found)} for found in self._usable(part, most))
 
     def _usable(self, part: DatasetPart, most: int | None = None) -> Iterator[Located]:
-        used = 0
-        for found in self._read(part):
+        for found in first_rows(self._read(part), most):
             if isinstance(found, Rejected):
                 self._on_rejected(found)
-                continue
-            yield found
-            used += 1
-            if used == most:
-                return
+            else:
+                yield found
 
     def _read(self, part: DatasetPart) -> Iterator[Located | Rejected]:
-        source = resolve_dataset(part.path, self._base_dir)
-        if source.path is not None:
-            return read_examples(part, self._recipe.objective, self._base_dir)
-        return examples_of(hub_rows(source.name, part.config, part.split), part, self._recipe.objective, source.name)
+        return read_anywhere(part, self._recipe.objective, self._base_dir)
 
     def _columns(self) -> Features:
         """The types of the rows, the same for all parts."""
@@ -232,11 +230,14 @@ class _Loader:
         kinds: dict[str, str] = {}
         for part in self._recipe.dataset.parts:
             for number, found in enumerate(self._read(part)):
-                if self._recipe.dataset.streaming and number == _STREAM_ROWS:
+                if self._recipe.dataset.streaming and number == STREAM_ROWS:
                     break
                 for name, value in found.example.items() if isinstance(found, Located) else ():
                     if name != "prompt" and value is not None:
-                        kinds.setdefault(name, _KINDS.get(type(value), "large_string"))
+                        kind = _KINDS.get(type(value), "large_string")
+                        # Whole numbers among others: JSON writes 9 for 9.0.
+                        kinds[name] = "float64" if {kinds.get(name), kind} == {"int64", "float64"} else \
+                            kinds.get(name, kind)
         return {name: Value(kind) for name, kind in kinds.items()}
 
 

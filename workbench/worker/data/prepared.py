@@ -103,7 +103,7 @@ def _simplest(recipe: Recipe, max_length: int, packing: bool) -> Recipe:
         "max_length": max_length, "packing": packing, "gradient_checkpointing": False, "dtype": "float32",
         "bf16": False, "optim": "adamw_torch", "load_best_model_at_end": False, "early_stopping_patience": None})
     # A reward of the user's own could be a model, or code: neither is wanted to look at prompts.
-    rlhf = recipe.rlhf.model_copy(update={"reward": "length:100", "reward_weights": None, "beta": 0.0})
+    rlhf = recipe.rlhf.model_copy(update={"reward": None, "reward_weights": None, "beta": 0.0})
     return recipe.model_copy(update={"tuning": "full", "training": training, "rlhf": rlhf})
 
 

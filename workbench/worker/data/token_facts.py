@@ -136,20 +136,22 @@ class TokenFacts:
 
         def found(kind: FindingId, tally: _Tally, one: str, several: str, what: str, hint: str) -> list[Finding]:
             rows = f"1 row {one}" if tally.count == 1 else f"{tally.count:,} rows {several}"
-            return [Finding(kind, tally.count, f"{rows} {what}", hint, tuple(tally.places))] if tally.count else []
+            where = ", ".join(tally.places) + (", …" if tally.count > len(tally.places) else "")
+            finding = Finding(kind, tally.count, f"{rows} {what}: {where}.", hint, tuple(tally.places))
+            return [finding] if tally.count else []
 
         return [
-            *found("truncated", self._truncated, "has", "have", f"more than {limit:,} tokens (training.max_length): "
-                   f"{does}, and {self._truncated.tokens:,} tokens are lost.",
+            *found("truncated", self._truncated, "has", "have", f"more than {limit:,} tokens (training.max_length), "
+                   f"{does}, and {self._truncated.tokens:,} tokens are lost",
                    f"Raise training.max_length (the longest row has {longest:,} tokens), or shorten the rows."),
-            *found("fully-masked", self._masked, "has", "have", f"nothing to learn within {limit:,} tokens: the prompt "
-                   "alone fills them, and the trainer drops the row.",
+            *found("fully-masked", self._masked, "has", "have", f"nothing to learn within {limit:,} tokens, for "
+                   "the prompt alone fills them, and the trainer drops the row",
                    "Raise training.max_length, or shorten the prompts."),
             *found("eos-not-trained", self._no_end, "does", "do", "not end, among what is learned, with a token at "
-                   "which generation stops: the model would not learn to stop.",
+                   "which generation stops, so the model would not learn to stop",
                    "Choose a template with data.chat_template: chatml, llama-3, alpaca, plain."),
-            *found("double-bos", self._double_bos, "begins", "begin", "with two BOS tokens: one is in the text, one is "
-                   "added by the tokenizer.", "Take the BOS token out of the text or the template."),
+            *found("double-bos", self._double_bos, "begins", "begin", "with two BOS tokens, one in the text and one "
+                   "added by the tokenizer", "Take the BOS token out of the text or the template."),
         ]
 
     def document(self, usable_rows: int) -> dict[str, Any]:

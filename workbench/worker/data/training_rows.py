@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from workbench.engine.data.examples import Rejected
 from workbench.engine.data.findings import Finding, refused
 from workbench.engine.data.sources import DataError
 from workbench.engine.recipe import Recipe
-from workbench.worker.data.examples import Examples, Rows, RowsFolder, load_examples
+from workbench.worker.data.examples import STREAM_ROWS, Examples, Rows, RowsFolder, load_examples, read_anywhere
 from workbench.worker.data.token_facts import BATCH, TokenFacts
 from workbench.worker.reporter import Reporter
 
 REJECTED_ROWS = "rejected_rows.jsonl"
+STREAM_BYTES = 64 << 20
+"""Bytes of a stream that are looked through before it is trained on."""
 _MOST_WRITTEN = 1000
 _NEWS_EVERY = 5.0  # seconds between two lines about a long check
 
@@ -84,22 +87,31 @@ def training_rows(recipe: Recipe, run: Path, tokenizer: PreTrainedTokenizerBase,
         rejected.refuse_too_many()
         reporter.phase("checking the rows")
         findings = [*_structure(recipe, run, obey), *_tokens(recipe, tokenizer, ends, examples, reporter, obey)]
-        refuse(recipe, findings)
+        refuse(recipe, run, findings)
         for finding in findings:
-            reporter.alert(f"{finding.message} ({finding.id}; e.g. {', '.join(finding.places[:3])})")
+            reporter.alert(finding.message)
         yield TrainingRows(examples.train, examples.held_out)
 
 
-def refuse(recipe: Recipe, findings: Iterable[Finding]) -> None:
+def refuse(recipe: Recipe, run: Path, findings: Iterable[Finding]) -> None:
     """Raise DataError that names the findings which the recipe does not let pass, with the setting that would."""
     stopping = refused(findings, recipe.data)
     if not stopping:
         return
-    named = " ".join(f"{finding.message} ({', '.join(finding.places[:3])})" for finding in stopping)
     allowed = [] if recipe.data.allow == "all" else list(recipe.data.allow)
-    names = ", ".join(dict.fromkeys([*allowed, *(finding.id for finding in stopping if finding.id != "rejected-rows")]))
-    hints = " ".join(dict.fromkeys(finding.hint for finding in stopping if finding.hint))
-    raise DataError(named, f"{hints} Or train on the rows as they are: --set data.allow=[{names}]")
+    names = ", ".join([*allowed, *(finding.id for finding in stopping)])
+    way_out = f"Or train on the rows as they are: --set data.allow=[{names}]"
+    if len(stopping) == 1:
+        raise DataError(stopping[0].message, f"{stopping[0].hint or ''} {way_out}".strip())
+    listed = ", ".join(f"{finding.id} {finding.count:,} ({_first_place(finding)})" for finding in stopping)
+    raise DataError(f"The data check does not let this run start: {listed}.",
+                    f"`workbench data {run / 'recipe.yaml'}` shows them. {way_out}")
+
+
+def _first_place(finding: Finding) -> str:
+    """The first of its places, without the folder, and whether there are more."""
+    place = finding.places[0].rpartition("/")[2] if finding.places else "?"
+    return f"{place} …" if finding.count > 1 else place
 
 
 def _structure(recipe: Recipe, run: Path, obey: Callable[[], None]) -> tuple[Finding, ...]:
@@ -107,7 +119,10 @@ def _structure(recipe: Recipe, run: Path, obey: Callable[[], None]) -> tuple[Fin
         obey()
         return False
 
-    report = check_structure(recipe, run, limit_bytes=None, on_progress=lambda *news: None, cancelled=cancelled)
+    # A stream is not read to its end before it is trained on.
+    limit = STREAM_BYTES if recipe.dataset.streaming else None
+    report = check_structure(recipe, run, limit_bytes=limit, cancelled=cancelled,
+                             read=partial(read_anywhere, most_of_hub=STREAM_ROWS if limit else None))
     # Those were counted while the rows were loaded.
     return tuple(finding for finding in report.findings if finding.id != "rejected-rows")
 

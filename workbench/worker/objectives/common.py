@@ -26,7 +26,7 @@ def training_arguments(recipe: Recipe, device: torch.device, output_dir: str, ev
         **{name: getattr(training, name) for name in _SAME_NAMES},
         "output_dir": output_dir,
         "learning_rate": recipe.learning_rate,
-        "eval_on_start": evaluate,
+        "eval_on_start": evaluate and training.eval_on_start,
         "eval_strategy": "no" if not evaluate else "steps" if training.eval_steps else "epoch",
         "eval_steps": training.eval_steps,
         "bf16": has_bfloat16(device) if training.bf16 is None else training.bf16,

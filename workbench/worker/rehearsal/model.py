@@ -99,8 +99,14 @@ def _quantise(model: PreTrainedModel, settings: QuantizationSettings, dtype: tor
     from transformers.quantizers.auto import AutoHfQuantizer
 
     quantizer = AutoHfQuantizer.from_config(bitsandbytes_config(settings, dtype, rewards), pre_quantized=False)
-    with torch.device("meta"):
-        quantizer.preprocess_model(model=model, dtype=dtype, device_map={"": "cpu"}, checkpoint_files=[])
+    default = torch.get_default_dtype()
+    # The layers are made of the default type. What is loaded into them is `dtype`, and so is what they dequantise to.
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device("meta"):
+            quantizer.preprocess_model(model=model, dtype=dtype, device_map={"": "cpu"}, checkpoint_files=[])
+    finally:
+        torch.set_default_dtype(default)
     quantizer.postprocess_model(model)
     model.hf_quantizer = quantizer
 

@@ -1,0 +1,42 @@
+"""A pipeline's later stage waits for the one before it: what it waits for, and what it says when that does not come."""
+
+from workbench.engine.paths import runs_dir
+from workbench.engine.runs.chain import StageOf
+from workbench.engine.runs.directory import RUN_ID, RunDirectory
+from workbench.engine.runs.journal import find_ending
+from workbench.engine.runs.postmortem import Ending
+from workbench.engine.runs.store import is_supervised
+
+
+def previous_run(stage: StageOf) -> RunDirectory | None:
+    """The run that must finish first; None for a first stage."""
+    if stage.previous is None or not RUN_ID.fullmatch(stage.previous):
+        return None
+    return RunDirectory(runs_dir() / stage.previous)
+
+
+def outcome_of(run: RunDirectory) -> str | None:
+    """`finished`, `stopped`, `failed`, `crashed` or `deleted`; None while it goes on."""
+    # Liveness first: a run that ends between the two looks must not seem to have crashed.
+    supervised = is_supervised(run)
+    ending = find_ending(run.events)
+    if ending is not None:
+        return str(ending.get("outcome"))
+    if not run.path.is_dir():
+        return "deleted"
+    return None if supervised else "crashed"
+
+
+def waiting_words(stage: StageOf, previous: RunDirectory) -> str:
+    """What a waiting run is doing."""
+    return f"waiting for stage {stage.stage - 1} ({previous.name})"
+
+
+def ending_without(stage: StageOf, previous: RunDirectory, outcome: str, own_id: str) -> Ending:
+    """The end of a stage whose predecessor did not finish."""
+    was = f"was {outcome}" if outcome in ("stopped", "deleted") else outcome
+    explanation = f"Not started: stage {stage.stage - 1}, {previous.id}, {was}."
+    if outcome == "deleted":
+        return Ending("stopped", explanation=explanation, suggestion="Train the recipe again.")
+    how = f"See why (workbench show {previous.id}), then go on from there: workbench resume {own_id}"
+    return Ending("stopped", explanation=explanation, suggestion=how)

@@ -1,0 +1,112 @@
+"""Launching a plan from a screen: what the data check found is asked about first, and the run says what was allowed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from textual import work
+
+from workbench.engine.data.findings import Finding, refused
+from workbench.engine.errors import WorkbenchError
+from workbench.engine.planning import Plan
+from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_data import DataSettings
+from workbench.engine.runs.launcher import launch
+from workbench.tui.data_checks import DataCheck
+from workbench.tui.screens.confirm import ConfirmScreen
+from workbench.tui.screens.rehearsing import RehearsingScreen
+
+
+class LaunchingScreen(RehearsingScreen):
+    """A screen that launches plans; subclasses give `change` and `launch_when_planned`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting_for_check: Plan | None = None
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """Change the recipe: dotted settings and their values."""
+        raise NotImplementedError
+
+    def launch_when_planned(self) -> None:
+        """Launch the recipe as it is now, as soon as there is a plan for it."""
+        raise NotImplementedError
+
+    def data_check(self, recipe: Recipe, base_dir: Path) -> DataCheck | None:
+        """How the check of a recipe's data stands."""
+        return self.workbench.checks.of(recipe, base_dir)
+
+    def launch_plan(self, plan: Plan, base_dir: Path) -> None:
+        """Launch, when the data is checked and what was found may pass; a second request does not wait for the rest
+        of the check."""
+        check = self.data_check(plan.recipe, base_dir)
+        if check is not None and not check.done and self._waiting_for_check is not plan:
+            self._waiting_for_check = plan
+            self.notify("It starts when the data is checked. ctrl+l again starts it at once.")
+            return
+        self._waiting_for_check = None
+        bad = refused(check.findings, plan.recipe.data) if check else ()
+        if bad:
+            self._ask(plan, bad)
+        else:
+            self._launch(plan, base_dir)
+
+    def launch_if_checked(self, base_dir: Path) -> None:
+        """Launch what waits for the check of its data, when that is done."""
+        plan = self._waiting_for_check
+        check = self.data_check(plan.recipe, base_dir) if plan else None
+        if plan is not None and (check is None or check.done):
+            self.launch_plan(plan, base_dir)
+
+    def forget_launch(self) -> None:
+        """The recipe has changed: what waited to be launched is no more."""
+        self._waiting_for_check = None
+
+    @work
+    async def _ask(self, plan: Plan, bad: Sequence[Finding]) -> None:
+        if await self.app.push_screen_wait(ConfirmScreen(
+                "Launch with what is in the data?", findings_text(bad), "Launch anyway", "Don't launch")):
+            self.change(allowing(plan.recipe.data, bad))
+            self.launch_when_planned()
+
+    @work(thread=True, exclusive=True, group="launch")
+    def _launch(self, plan: Plan, base_dir: Path) -> None:
+        rehearsal = self.rehearsal_of(plan.recipe)
+        found = asdict(rehearsal.found) if rehearsal is not None and rehearsal.found is not None else None
+        try:
+            run = launch(plan.recipe, plan, base_dir, found)
+        except WorkbenchError as error:
+            text = f"{error.message} {error.hint or ''}".strip()
+            self.app.call_from_thread(self.notify, text, severity="error", markup=False)
+        else:
+            # The run needs the memory more.
+            self.workbench.checks.inspector.close()
+            self.app.call_from_thread(self.workbench.watch_run, run)
+
+
+def findings_text(bad: Sequence[Finding]) -> str:
+    """Findings in plain words, a paragraph each, and what a yes means."""
+    paragraphs = [f"{finding.message} {finding.hint or ''}".strip() for finding in bad]
+    return "\n\n".join([*paragraphs, f"A yes allows these, and the run's recipe says so: {allowed_words(bad)}."])
+
+
+def allowed_words(bad: Sequence[Finding]) -> str:
+    """The settings that let findings pass, in words."""
+    rows = [f"data.max_rejected_rows: {finding.count}" for finding in bad if finding.id == "rejected-rows"]
+    others = [finding.id for finding in bad if finding.id != "rejected-rows"]
+    return " and ".join([*([f"data.allow: [{', '.join(others)}]"] if others else []), *rows])
+
+
+def allowing(data: DataSettings, bad: Sequence[Finding]) -> dict[str, Any]:
+    """The settings, dotted, that let exactly these findings pass besides what may pass already."""
+    settings: dict[str, Any] = {}
+    allowed = [] if data.allow == "all" else list(data.allow)
+    for finding in bad:
+        if finding.id == "rejected-rows":
+            settings["data.max_rejected_rows"] = finding.count
+        elif finding.id not in allowed:
+            allowed.append(finding.id)
+    if data.allow != "all" and allowed != list(data.allow):
+        settings["data.allow"] = allowed
+    return settings
