@@ -1,4 +1,4 @@
-"""The guards at run time: each made to speak up by a real trainer that is really broken, and silent where all is well."""
+"""The guards at run time: each made to speak up by a real trainer that is broken, and silent where all is well."""
 
 from collections.abc import Callable
 from pathlib import Path

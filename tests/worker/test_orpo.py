@@ -61,8 +61,8 @@ def as_trl(trainer: OrpoTrainer, tmp_path: Path, wanted: list[dict[str, list[int
         theirs |= {f"{name}_input_ids": batch["input_ids"][part], f"{name}_labels": labels[part],
                    f"{name}_attention_mask": batch["attention_mask"][part]}
     other = ORPOTrainer(model=trainer.model, processing_class=trainer.processing_class,
-                        args=ORPOConfig(output_dir=str(tmp_path), beta=trainer.orpo_alpha, report_to="none", use_cpu=True,
-                                        bf16=False),
+                        args=ORPOConfig(output_dir=str(tmp_path), beta=trainer.orpo_alpha, report_to="none",
+                                        use_cpu=True, bf16=False),
                         train_dataset=Dataset.from_list([dict(zip(("prompt", "chosen", "rejected"), pair, strict=True))
                                                          for pair in PAIRS]))
     found: torch.Tensor = other.get_batch_loss_metrics(trainer.model, theirs)[0]
@@ -116,7 +116,7 @@ def test_a_stream_of_pairs_and_demonstrations_trains_from_the_command_line(workb
     recipe = tmp_path / "orpo.yaml"
     recipe.write_text(
         "model: tiny-base\nobjective: orpo\n"
-        "dataset: {path: [mixed.jsonl, glossary], streaming: true, eval_path: glossary-pairs-held-out}\n"
+        "dataset: {path: [mixed.jsonl, glossary-held-out], streaming: true, eval_path: glossary-pairs-held-out}\n"
         "training: {max_steps: 5, per_device_train_batch_size: 4, gradient_accumulation_steps: 2, max_length: 96,\n"
         "  logging_steps: 1, save_steps: null, eval_steps: 5, per_device_eval_batch_size: 16}\n")
     result = workbench("train", str(recipe), "--json")
