@@ -149,7 +149,7 @@ class _ProbeOnly(TrainerCallback):
 
 def by_builder(recipe: Recipe, device: torch.device, folder: Path) -> dict[str, Any]:
     """Through the objective's builder and its worst-case batch, the same that a rehearsal follows on fake tensors."""
-    from workbench.worker.objectives import objective_module
+    from workbench.worker.objectives import needs_reference, objective_module
 
     module = objective_module(recipe.objective)
     recipe = recipe.model_copy(update={"samples": recipe.samples.model_copy(update={"prompts": ()})})
@@ -157,7 +157,7 @@ def by_builder(recipe: Recipe, device: torch.device, folder: Path) -> dict[str, 
     tokenizer, _ = load_tokenizer(source)
     model = _load(recipe, device)
     extra = {}
-    if recipe.tuning == "full" and getattr(module, "NEEDS_REFERENCE", False):
+    if needs_reference(recipe):
         extra["reference"] = _load(recipe, device)
     rows = Dataset.from_list([module.EXAMPLE] * (4 * recipe.effective_batch_size))
     trainer = module.build_trainer(recipe, model, tokenizer, rows, None, device, str(folder / "trainer"), [], **extra)

@@ -38,6 +38,13 @@ def answer_length(recipe: Recipe) -> int:
     return recipe.rlhf.max_completion_length or min(256, max(recipe.training.max_length // 2, 1))
 
 
+def kl_weight(recipe: Recipe) -> float:
+    """The weight of the KL term: the recipe's, else trl 1.16's default, 0.05 for RLOO and none for GRPO."""
+    if recipe.rlhf.beta is not None:
+        return recipe.rlhf.beta
+    return 0.05 if recipe.rlhf.algorithm == "rloo" else 0.0
+
+
 def _rlhf(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:
     settings = recipe.rlhf
     rewards = reward_references(recipe)
