@@ -8,6 +8,7 @@ import pytest
 from workbench.engine.errors import InputError
 from workbench.engine.objective_checks import answer_length, generations, objective_problems
 from workbench.engine.objectives import OBJECTIVES
+from workbench.engine.paths import assets_dir
 from workbench.engine.planning import memory_case
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import parse_recipe
@@ -90,6 +91,16 @@ def test_defaults_of_rollouts_reach_the_estimate() -> None:
     assert answer_length(rlhf(max_length=100)) == 50
     case = memory_case(rlhf("rlhf: {algorithm: rloo, beta: 0.1, num_generations: 4, max_completion_length: 33}\n"))
     assert (case.algorithm, case.beta, case.num_generations, case.max_completion_length) == ("rloo", 0.1, 4, 33)
+
+
+def test_a_reward_model_takes_memory_beside_the_trained_one(tmp_path: Path) -> None:
+    folder = tmp_path / "judge"
+    folder.mkdir()
+    config = json.loads((assets_dir() / "tiny_base" / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForSequenceClassification"]}))
+    recipe = rlhf("rlhf: {reward: [judge, json]}\n")
+    assert memory_case(recipe, base_dir=tmp_path).reward_parameters == 3_737_856
+    assert memory_case(recipe).reward_parameters == 0
 
 
 def test_what_pairs_and_labels_need() -> None:
