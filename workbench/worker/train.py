@@ -59,7 +59,8 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     from workbench.worker.callbacks.scores import samples_callback
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
-    from workbench.worker.data.token_facts import generation_ends
+    from workbench.worker.data.packing import refuse_leaking_packs
+    from workbench.worker.data.token_facts import PACKS, generation_ends
     from workbench.worker.data.training_rows import training_rows
     from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
     from workbench.worker.probe import ProbeCallback
@@ -93,6 +94,8 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
         str(run.path), [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
     beginning.restore(trainer)
     guards.watch(trainer)
+    if recipe.training.packing and recipe.objective in PACKS:
+        refuse_leaking_packs(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer
