@@ -159,7 +159,7 @@ def _bytes_of(part: DatasetPart, base_dir: Path | None, setting: str) -> int | N
         source = resolve_dataset(part.path, base_dir)
         if setting == _EVAL_SPLIT and source.kind in ("file", "built-in"):
             raise DataError(f"{part.path} is one file and has no split {part.split!r}.",
-                            "Name the rows to evaluate on with dataset.eval_path, or set some aside with eval_fraction.")
+                            "Name rows to evaluate on with dataset.eval_path, or set some aside with eval_fraction.")
         return None if source.path is None else sum(path.stat().st_size for path, _ in files_of(source, part.split))
 
 
