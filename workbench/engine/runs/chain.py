@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +30,18 @@ class StageOf:
 
 def stage_of(run: RunDirectory) -> StageOf | None:
     """The run's place in a pipeline; None for a run that stands alone."""
-    # A plan is written once, before the supervisor starts: a run without one is not to be remembered as alone.
-    return _stage_in(run.plan) if run.plan.is_file() else None
+    known = str(run.path)
+    if known not in _STAGES:
+        if not run.plan.is_file():
+            return None  # it is just being made: not to be remembered as alone
+        _STAGES[known] = _stage_in(run.plan)
+    return _STAGES[known]
 
 
-@lru_cache(maxsize=1 << 14)
+_STAGES: dict[str, StageOf | None] = {}
+"""What the plans of this process's runs said. A plan is written once, before the supervisor starts."""
+
+
 def _stage_in(plan: Path) -> StageOf | None:
     from workbench.engine.runs.store import read_json  # which lists runs with their stages
 

@@ -7,7 +7,7 @@ from workbench.engine.figures import count, duration, gib, number
 from workbench.engine.runs.chain import neighbours, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
-from workbench.engine.runs.state import CheckpointInfo
+from workbench.engine.runs.state import CheckpointInfo, Sample
 from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
 
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.25
 
 def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
     """Lines as they come, until the run has ended. Raises FileNotFoundError when the run is deleted."""
-    printed_step, printed_samples, printed_alerts, phase, probed, evaluations = -1, 0, 0, "", False, 0
+    trained, evaluated, samples, printed_alerts, phase, probed = -1, -1, 0, 0, "", False
     while True:
         follower.refresh()
         state = follower.state
@@ -29,18 +29,16 @@ def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sl
         if state.probed is not None and not probed:
             yield peaks_line(memory_peaks(state, estimated_peak(follower.run)), state)
             probed = True
-        loss = state.metrics.get("train/loss")
-        for index, step in enumerate(loss.steps if loss else ()):
-            if step > printed_step:
-                yield step_line(follower, index)
-                printed_step = step
-        held_out = state.metrics.get("eval/loss")
-        for index in range(evaluations, len(held_out) if held_out else 0):
-            yield evaluation_line(follower, index)
-        evaluations = len(held_out) if held_out else 0
-        for sample in follower.samples[printed_samples:]:
-            yield f"  step {sample.step} · {one_line(sample.prompt, 60)} → {one_line(sample.text, 160)}"
-        printed_samples = len(follower.samples)
+        # Those that came together in the order of their steps: a step, its evaluation, its samples.
+        loss, held_out = state.metrics.get("train/loss"), state.metrics.get("eval/loss")
+        lines = [(step, 0, step_line(follower, index))
+                 for index, step in enumerate(loss.steps if loss else ()) if step > trained]
+        lines += [(step, 1, evaluation_line(follower, index))
+                  for index, step in enumerate(held_out.steps if held_out else ()) if step > evaluated]
+        lines += [(sample.step, 2, sample_line(sample)) for sample in follower.samples[samples:]]
+        trained, evaluated = (series.steps[-1] if series else -1 for series in (loss, held_out))
+        samples = len(follower.samples)
+        yield from (line for _, _, line in sorted(lines, key=lambda entry: entry[:2]))
         if follower.ended:
             yield from ending_lines(follower)
             return
@@ -65,6 +63,11 @@ def step_line(follower: RunFollower, index: int) -> str:
         rate = (loss.elapsed[index] - loss.elapsed[0]) / (step - loss.steps[0])
         parts.append(f"eta {duration(rate * (total - step))}")
     return "  ".join(parts)
+
+
+def sample_line(sample: Sample) -> str:
+    """The line of what the model answered to one prompt."""
+    return f"  step {sample.step} · {one_line(sample.prompt, 60)} → {one_line(sample.text, 160)}"
 
 
 def pipeline_line(run: RunDirectory) -> str:
