@@ -75,6 +75,12 @@ class SyntheticRun:
                              estimated=round(for_rows), seconds=2.1)
         return self
 
+    def trains_for(self, objective: str, stage: int = 0, of: int = 0, previous: str | None = None) -> "SyntheticRun":
+        """What its plan says: the objective, and its place in a pipeline called `chain` when `stage` is given."""
+        place = {"id": "chain-id", "name": "chain", "stage": stage, "of": of, "previous": previous} if stage else None
+        write_json(self.run.plan, {"recipe": {"objective": objective}, "pipeline": place})
+        return self
+
     def steps(self, first: int, last: int, total_steps: int = 300, **more: float) -> "SyntheticRun":
         """Steps with a falling, noisy loss, samples and evaluations on the way."""
         for step in range(first, last + 1):

@@ -186,6 +186,7 @@ def test_faults_stand_at_their_setting(tmp_path: Path) -> None:
     path = str(write(tmp_path / "t.jsonl", rows(3)))
     assert plan({"path": path, "eval_path": "nope.jsonl"}).problems[0].field == "dataset.eval_path"
     assert plan(path, "dpo").problems[0].field == "dataset.path"
+    assert plan({"path": str(tmp_path), "eval_split": "test"}).problems[0].field == "dataset.eval_split"
     assert plan({"path": path, "streaming": True}).problems[0].field == "dataset.streaming"
     with pytest.raises(DataError) as caught:
         dataset_facts(recipe({"path": "glossary", "eval_path": path}, "cpt"), None)
@@ -215,6 +216,11 @@ def test_large_data_is_planned_by_its_beginning(tmp_path: Path, monkeypatch: pyt
     assert dataset_facts(recipe({"path": str(path), "max_rows": 5}), None) is not known
     path.write_text(path.read_text() + "\n")
     assert dataset_facts(recipe(str(path)), None) is not known
+    held_out = write(tmp_path / "e.jsonl", rows(1, "new"))
+    both = {"path": str(path), "eval_path": str(held_out)}
+    assert dataset_facts(recipe(both), None).report.eval_rows == 1
+    write(held_out, rows(2, "new"))
+    assert dataset_facts(recipe(both), None).report.eval_rows == 2
 
 
 def test_the_fingerprint_tells_contents_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

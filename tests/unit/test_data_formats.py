@@ -91,6 +91,10 @@ def test_lines_are_those_of_the_file() -> None:
     ({"prompt": "p", "chosen": "a", "rejected": None}, "dpo", "the rejected answer is missing"),
     ({"prompt": "p", "chosen": None, "rejected": "b"}, "dpo", "`chosen` is missing"),
     ({"prompt": "p", "chosen": ["a"], "rejected": "b"}, "dpo", "a message is text"),
+    ({"prompt": [user("a"), assistant("b")], "chosen": "c", "rejected": "d"}, "dpo", "message 3 is assistant after"),
+    ({"prompt": [user("a"), assistant("b")], "completion": [user("c"), assistant("d")]}, "sft", "begins with user"),
+    ({"instruction": "a", "output": "b", "history": 1.5}, "sft", "`history` is a number, not a list of"),
+    ({"instruction": "a", "output": "b", "history": [["x"]]}, "sft", "`history` is not a list of [instruction, resp"),
     ({"chosen": [user("a"), assistant("b")], "rejected": [user("x"), assistant("c")]}, "dpo", "different prompts"),
     ({"chosen": [user("a"), assistant("b")], "rejected": "c"}, "dpo", "whole conversation and `rejected` is not"),
     ({"prompt": "p", "completion": "c", "label": "maybe"}, "kto", "the label `label` is 'maybe', not true or false"),
@@ -100,8 +104,9 @@ def test_lines_are_those_of_the_file() -> None:
 ])
 def test_a_faulty_row_is_set_aside_with_its_reason(row: dict[str, Any], objective: str, words: str) -> None:
     first = GOOD[objective]
-    if objective == "sft" and "prompt" in row:
-        first = {"prompt": "a", "completion": "b"}
+    if objective == "sft" and "messages" not in row:
+        first = {"prompt": "a", "completion": "b"} if "prompt" in row else {
+            "instruction": "a", "output": "b", "history": []}
     if objective == "dpo" and "prompt" not in row:
         first = {"chosen": [user("a"), assistant("b")], "rejected": [user("a"), assistant("c")]}
     found = convert([first, row, first], objective)

@@ -261,12 +261,6 @@ def test_references(tmp_path: Path) -> None:
         list(read_examples(DatasetPart(path="d.jsonl"), "sft", tmp_path))
 
 
-_VALUE = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(
-    inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "from", "value", "messages"]), inner))
-_COLUMNS = st.dictionaries(st.sampled_from(["prompt", "completion", "chosen", "rejected", "label", "messages", "text",
-                                            "conversations", "instruction", "output", "system", "history"]), _VALUE)
-
-
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=300) | st.text(max_size=200).map(str.encode),
        suffix=st.sampled_from([*KINDS, ".jsonl.gz", ".csv.zst"]),
@@ -278,14 +272,3 @@ def test_no_bytes_crash_a_reader(content: bytes, suffix: str, head: bytes, tmp_p
     with suppress(InputError):
         found.extend(read_examples(DatasetPart(path=str(path)), "sft", None))
     assert all(isinstance(row, Located) or row.reason for row in found)
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.lists(_COLUMNS, min_size=1, max_size=4), objective=st.sampled_from(
-    ["sft", "cpt", "rt", "dpo", "orpo", "kto", "reward", "rlhf"]))
-def test_no_values_crash_a_conversion(content: list[dict[str, Any]], objective: str, tmp_path: Path) -> None:
-    path = tmp_path / "d.json"
-    path.write_text(json.dumps(content))
-    with suppress(DataError):
-        found = list(read_examples(DatasetPart(path=str(path)), objective, None))
-        assert {row.line for row in found} == set(range(1, len(content) + 1))

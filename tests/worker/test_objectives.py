@@ -51,6 +51,9 @@ def test_trains_moves_what_it_should_and_is_used_again(objective: str, tuning: s
     assert len(losses) == 3
     assert all(math.isfinite(loss) for loss in losses)
     assert shown["tokens_per_second"] > 0
+    # Reinforcement learning has a KL term only where rlhf.beta asks for one.
+    absent = {"train/kl"} if objective == "rlhf" else set()
+    assert set(OBJECTIVES[objective].charts) - shown["metrics"].keys() == absent
     assert [event["message"] for event in events(shown, "alert") if event["level"] != "info"] == []
 
     model = Path(shown["directory"]) / "model"

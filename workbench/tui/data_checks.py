@@ -27,6 +27,9 @@ TOKENS_DELAY = 1.2
 LIMIT_BYTES = 64 << 20
 """How much of a file is read where nobody asked for all of it."""
 _KEPT = 8
+_PROGRESS_EVERY = 0.25  # seconds
+_BREATH = 0.0005
+"""Seconds that reading rests after some hundred rows: the screen's thread gets its turn."""
 _CHECKING = "checking the data"
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
@@ -150,10 +153,18 @@ class DataChecks:
         def cancelled() -> bool:
             return worker.is_cancelled
 
+        shown = 0.0
+
+        def progress(done: int, total: int) -> None:
+            nonlocal shown
+            time.sleep(_BREATH)
+            if time.monotonic() - shown >= _PROGRESS_EVERY:
+                shown = time.monotonic()
+                show(replace(check, share=done / (total or 1)))
+
         try:
             report = check_structure(recipe, base_dir, limit_bytes=None if everything else LIMIT_BYTES,
-                                     on_progress=lambda done, total: show(replace(check, share=done / (total or 1))),
-                                     cancelled=cancelled)
+                                     on_progress=progress, cancelled=cancelled)
         except CheckCancelled:
             return
         except InputError as error:
@@ -166,7 +177,7 @@ class DataChecks:
             note = f"{recipe.model} has no tokenizer on this disk, so tokens were not looked at."
             show(replace(check, doing="", note=note))
         else:
-            show(check)
+            show(replace(check, doing="loading the tokenizer"))
             if not _waited(TOKENS_DELAY, cancelled):
                 self._look_at_tokens(check, recipe, base_dir, show, cancelled)
 

@@ -81,8 +81,10 @@ class Probe:
         self._device = trainer.args.device
         self._beside_state = self._device.type == "cuda" if beside_state is None else beside_state
         self.meter = MemoryMeter(self._device)
-        self._train = train or worst_case(trainer.callback_handler.train_dataloader or trainer.get_train_dataloader(),
-                                          recipe.training.per_device_train_batch_size)
+        loader = trainer.callback_handler.train_dataloader
+        if loader is None:  # a stream's loader has no length, by which it could be told from nothing
+            loader = trainer.get_train_dataloader()
+        self._train = train or worst_case(loader, recipe.training.per_device_train_batch_size)
 
     def run(self) -> None:
         """Measure every phase. Raises ProbeOutOfMemoryError, and RunError when the optimizer moved the weights."""

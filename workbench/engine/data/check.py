@@ -14,8 +14,9 @@ from workbench.engine.data.sources import DataError, files_of, resolve_dataset
 from workbench.engine.data.streams import MOST_ROW_BYTES, Meter
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.recipe import Recipe
-from workbench.engine.recipe_data import DatasetPart
+from workbench.engine.recipe_data import DatasetPart, DatasetSettings
 
+TRAIN = "dataset.path"
 _LOOK_EVERY = 512
 """Rows from the Hub, which have no bytes to go by."""
 
@@ -74,8 +75,7 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
     """
     settings = recipe.dataset
     train, held_out = Scan(), Scan()
-    parts = [*((train, part, "dataset.path") for part in settings.parts),
-             *((held_out, part, "dataset.eval_path") for part in settings.eval_parts)]
+    parts = [(train if setting == TRAIN else held_out, part, setting) for part, setting in parts_of(settings)]
     sizes = [_bytes_of(part, base_dir, setting) for _, part, setting in parts]
     known = sum(size or 0 for size in sizes)
     share = None if limit_bytes is None else limit_bytes // len(parts)
@@ -101,6 +101,12 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
     return _report(train, held_out)
 
 
+def parts_of(settings: DatasetSettings) -> list[tuple[DatasetPart, str]]:
+    """Every part of the data, with the setting that names it."""
+    held_out = "dataset.eval_path" if settings.eval_path is not None else "dataset.eval_split"
+    return [*((part, TRAIN) for part in settings.parts), *((part, held_out) for part in settings.eval_parts)]
+
+
 @contextmanager
 def concerning(setting: str) -> Iterator[None]:
     """Errors about the user's data name the setting that they come from."""
@@ -108,6 +114,9 @@ def concerning(setting: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise DataError(error.message, error.hint, setting) from None
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise DataError(f"Cannot read {what}.", field=setting) from None
 
 
 class _EnoughError(Exception):

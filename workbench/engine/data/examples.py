@@ -100,17 +100,16 @@ def examples_of(rows: Iterable[tuple[int, Row | BadRow]], part: DatasetPart, obj
 
 def sequences(example: Mapping[str, Any]) -> list[str]:
     """The text of each sequence that the model is given for an example, without a template: two for a pair."""
-    if "messages" in example or "text" in example:
-        return [_text_of(example.get("messages", example.get("text")))]
-    prompt = _text_of(example.get("prompt"))
-    answers = [example[name] for name in ("chosen", "rejected", "completion") if example.get(name) is not None]
+    if "prompt" not in example:
+        return [_text_of(example[name]) for name in ("messages", "text", "chosen", "rejected") if name in example]
+    prompt = _text_of(example["prompt"])
+    # What a prompt carries along for reward functions may have these names too, and is no list of messages.
+    answers = [example[name] for name in ("chosen", "rejected", "completion") if isinstance(example.get(name), list)]
     return [prompt + _text_of(answer) for answer in answers] or [prompt]
 
 
-def _text_of(value: Any) -> str:
-    if isinstance(value, list):
-        return "".join(message["content"] for message in value)
-    return value or ""
+def _text_of(value: list[Message] | str) -> str:
+    return value if isinstance(value, str) else "".join(message["content"] for message in value)
 
 
 def _refuse(waiting: list[tuple[int, Row]], part: DatasetPart, objective: str, source: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import xxhash
 
-from workbench.engine.data.check import StructureReport, check_structure, concerning
+from workbench.engine.data.check import TRAIN, StructureReport, check_structure, concerning, parts_of
 from workbench.engine.data.examples import Located, sequences
 from workbench.engine.data.sources import files_of, resolve_dataset
 from workbench.engine.recipe import Recipe
@@ -45,14 +45,19 @@ class TokenFacts:
     longest: int
 
 
+_Version = tuple[str, int, int]
+"""A file's name, time and size."""
+
+
 @dataclass(frozen=True)
 class _Look:
-    """What facts depend on: the settings, and the files as they are (name, modified, size)."""
+    """What facts depend on: the settings, and the files as they are."""
 
     settings: DatasetSettings
     objective: str
     base_dir: Path | None
-    files: tuple[tuple[str, int, int], ...]
+    files: tuple[_Version, ...]
+    held_out: tuple[_Version, ...]
     remote: tuple[str, ...]
     recipe: Recipe = field(compare=False)
 
@@ -62,16 +67,18 @@ def dataset_facts(recipe: Recipe, base_dir: Path | None) -> DatasetFacts:
 
     Raises DataError, whose `field` is the setting at fault.
     """
-    settings = recipe.dataset
-    files, remote = [], []
-    for part in settings.parts:
-        with concerning("dataset.path"):
+    files: list[_Version] = []
+    held_out: list[_Version] = []
+    remote: list[str] = []
+    for part, setting in parts_of(recipe.dataset):
+        with concerning(setting):
             source = resolve_dataset(part.path, base_dir)
-            files += [path for path, _ in files_of(source, part.split)]
-            remote += [source.name] if source.path is None else []
-    stats = [(str(path), path.stat()) for path in files]
-    return _facts(_Look(settings, recipe.objective, base_dir, tuple(
-        (name, stat.st_mtime_ns, stat.st_size) for name, stat in stats), tuple(remote), recipe))
+            remote += [source.name] if source.path is None and setting == TRAIN else []
+            for path, _ in files_of(source, part.split):
+                stat = path.stat()
+                (files if setting == TRAIN else held_out).append((str(path), stat.st_mtime_ns, stat.st_size))
+    return _facts(_Look(recipe.dataset, recipe.objective, base_dir, tuple(files), tuple(held_out), tuple(remote),
+                        recipe))
 
 
 @lru_cache(maxsize=4)
@@ -93,7 +100,7 @@ def epoch_rows(settings: DatasetSettings, parts: Sequence[int]) -> int:
     return total if settings.max_rows is None else min(total, settings.max_rows)
 
 
-def _fingerprint(files: Sequence[tuple[str, int, int]]) -> str:
+def _fingerprint(files: Sequence[_Version]) -> str:
     """The xxh3-128 of the files' content; of a large one its size, time and blocks that are spread over it."""
     digest = xxhash.xxh3_128()
     for name, modified, size in files:

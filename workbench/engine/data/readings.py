@@ -83,8 +83,11 @@ def _prompt(row: Row, columns: Mapping[str, str]) -> list[Message]:
 
 def _history(row: Row, columns: Mapping[str, str]) -> list[Message]:
     """LLaMA-Factory's earlier rounds: a list of [instruction, response]."""
+    rounds = row.get(columns["history"]) if "history" in columns else None
+    if rounds is not None and not isinstance(rounds, list):
+        raise RowError(f"`{columns['history']}` is {values.kind_of(rounds)}, not a list of [instruction, response]")
     turns: list[Message] = []
-    for pair in (row.get(columns["history"]) if "history" in columns else None) or []:
+    for pair in rounds or []:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise RowError("`history` is not a list of [instruction, response]")
         turns += [{"role": role, "content": values.text(said, "history")}
@@ -92,20 +95,24 @@ def _history(row: Row, columns: Mapping[str, str]) -> list[Message]:
     return turns
 
 
-def _answer(row: Row, column: str) -> list[Message]:
+def _answer(row: Row, column: str, prompt: list[Message]) -> list[Message]:
+    """The answer to a prompt, from a text, a message or a list of them."""
     value = row.get(column)
     if isinstance(value, dict) and {"role", "from"} & value.keys():
         value = [value]
     if isinstance(value, list | dict):
-        return values.messages(value, column)
-    return [{"role": "assistant", "content": values.text(value, column)}]
+        turns = values.messages(value, column)
+        if turns[0]["role"] != "assistant":
+            raise RowError(f"`{column}` begins with {turns[0]['role']}, not with the assistant")
+    else:
+        turns = [{"role": "assistant", "content": values.text(value, column)}]
+    in_order([*prompt, *turns])
+    return turns
 
 
 def _prompt_completion(row: Row, columns: Mapping[str, str]) -> Reading:
     prompt = _prompt(row, columns)
-    completion = _answer(row, columns.get("completion") or columns["output"])
-    in_order([*prompt, *completion])
-    return Reading(prompt, completion)
+    return Reading(prompt, _answer(row, columns.get("completion") or columns["output"], prompt))
 
 
 def _kto(row: Row, columns: Mapping[str, str]) -> Reading:
@@ -138,11 +145,8 @@ def _preference(row: Row, columns: Mapping[str, str]) -> Reading:
     if not {"prompt", "conversations", "messages"} & columns.keys():
         raise RowError(f"`{columns['chosen']}` is an answer without its prompt")
     prompt = _prompt(row, columns)
-    answers = [_answer(row, columns["chosen"]), None if rejected is None else _answer(row, columns["rejected"])]
-    for answer in answers:
-        if answer is not None:
-            in_order([*prompt, *answer])
-    return Reading(prompt, answers[0], answers[1])
+    return Reading(prompt, _answer(row, columns["chosen"], prompt),
+                   None if rejected is None else _answer(row, columns["rejected"], prompt))
 
 
 def _whole(value: Any, column: str) -> list[Message] | None:

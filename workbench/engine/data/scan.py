@@ -165,7 +165,10 @@ def _equal_pair(example: Mapping[str, Any], before: Mapping[str, Any] | None) ->
     """Whether both answers of a pair are the same; `before` is the other example of the same row (kto)."""
     if before is not None and "label" in example:
         return bool(example["completion"] == before["completion"] and example["label"] != before["label"])
-    return "chosen" in example and bool(example["chosen"] == example.get("rejected"))
+    chosen = example.get("chosen")
+    # Among what a prompt carries along, the names say nothing.
+    return (isinstance(chosen, list) or "prompt" not in example) and chosen is not None and \
+        bool(chosen == example.get("rejected"))
 
 
 def findings_of(train: Scan, held_out: Scan) -> tuple[int, tuple[Finding, ...]]:

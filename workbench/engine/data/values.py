@@ -96,8 +96,8 @@ def _message(entry: Any) -> Message:
         raise RowError(f"a message is {kind_of(entry)}, not an object with role and content")
     name = entry.get("role", entry.get("from"))
     role = ROLES.get(name) if isinstance(name, str) else None
-    if role == name and len(entry) == 2 and type(content := entry.get("content")) is str and content.isascii() \
-            and content and not content.isspace():
+    if role and role == entry.get("role") and len(entry) == 2 and type(content := entry.get("content")) is str \
+            and content.isascii() and content and not content.isspace():
         return entry  # as nearly all are: nothing to change, and no more to check
     if role is None:
         raise RowError(f"{name!r} is not a role; roles are system, user, assistant and tool"

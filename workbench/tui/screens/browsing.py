@@ -33,6 +33,7 @@ class BrowsingScreen(WorkbenchScreen):
         self.reading = ""
         """What is being read, in words; empty when nothing is."""
         self._window = RowWindow()
+        self._lines: list[RowLine] = []
 
     def show_row(self) -> None:
         """The cursor stands on another row: see `row` and `row_number`."""
@@ -62,6 +63,7 @@ class BrowsingScreen(WorkbenchScreen):
         """Begin with another dataset."""
         self.reader, self.problem = None, None
         self._window.replace(0, [], False)
+        self._lines = []
         self.query_one(RowList).show([], 0)
         self._say("reading the first rows")
         self._open(recipe, base_dir)
@@ -137,13 +139,16 @@ class BrowsingScreen(WorkbenchScreen):
             gone = window.append(items, reader.ended)
         else:
             gone = 0
+            self._lines = []
             window.replace(first, items, reader.ended)
         self._say("")
         self._show(cursor - window.first, gone)
 
     def _show(self, cursor: int, gone: int = 0) -> None:
-        lines = [RowLine(item.line, preview(item), isinstance(item, Rejected)) for item in self._window.items]
-        self.query_one(RowList).show(lines, cursor, gone)
+        self._lines = self._lines[gone:]
+        self._lines += [RowLine(item.line, preview(item), isinstance(item, Rejected))
+                        for item in self._window.items[len(self._lines):]]
+        self.query_one(RowList).show(self._lines, cursor, gone)
         self.show_row()
 
     def _say(self, reading: str) -> None:

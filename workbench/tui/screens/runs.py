@@ -44,6 +44,7 @@ class RunsScreen(WorkbenchScreen):
     def __init__(self) -> None:
         super().__init__()
         self._composed = False
+        self._resumable: bool | None = False
 
     def compose_body(self) -> ComposeResult:
         """Counts, table, filter, and what is shown instead of an empty table."""
@@ -80,10 +81,26 @@ class RunsScreen(WorkbenchScreen):
         if not shown:
             none.update("No run matches the filter.\n\nPress esc to see all of them." if runs else _NO_RUNS)
         self.query_one("#counts", Static).update(_counts(runs, len(shown)))
+        self._offer_keys()
 
     @property
     def _chosen(self) -> RunSummary | None:
         return self.query_one(RunsTable).chosen if self.query_one("#list").display else None
+
+    @on(DataTable.RowHighlighted)
+    def _offer_keys(self) -> None:
+        # Refreshing builds the footer anew: only when another set of keys makes sense.
+        offered = self.check_action("resume", ())
+        if offered != self._resumable:
+            self._resumable = offered
+            self.refresh_bindings()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Resuming is offered for a pipeline's stage that ended before it was finished."""
+        if action != "resume":
+            return True
+        chosen = self._chosen if self._composed else None
+        return chosen is not None and chosen.pipeline is not None and chosen.state in ENDED - {"finished"}
 
     @on(DataTable.RowSelected)
     def _watch(self) -> None:

@@ -78,6 +78,7 @@ class WatchScreen(WorkbenchScreen):
         self._offered: tuple[bool | None, ...] = ()
         self._pane = _PANES[0]
         self._stages: tuple[Stage, ...] = ()
+        self._generates = True
 
     def compose_body(self) -> ComposeResult:
         """The empty state, and what is shown of a run."""
@@ -181,7 +182,8 @@ class WatchScreen(WorkbenchScreen):
         self.query_one(StageLine).show(follower.run, reading.stages)
         self.query_one(RunHeader).show(follower, predicted, phase)
         self.query_one(PeakMemory).show(follower.state, reading.peaks)
-        self.query_one(Notice).show(follower, reading.has_model)
+        self._generates = reading.objective.generates
+        self.query_one(Notice).show(follower, reading.has_model and self._generates)
         if reading.changed:
             self.query_one(MetricPanel).show(follower.state, follower.ended, reading.objective.charts)
             self.query_one(SamplesPane).show(follower.samples, reading.objective.generates)
@@ -210,6 +212,8 @@ class WatchScreen(WorkbenchScreen):
             return self._reader is not None and not self._reader.follower.ended
         if action == "resume":
             return resumable(self._stages)
+        if action == "chat" and not self._generates:
+            return False
         if action in ("chat", "metric", "pick_metric", "log_scale", "x_axis", "scrub", "next_pane"):
             return self._reader is not None
         return True

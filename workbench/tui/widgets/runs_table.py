@@ -12,6 +12,7 @@ from textual.widgets import DataTable
 from textual.widgets.data_table import CellDoesNotExist
 
 from workbench.engine.runs.store import RunSummary
+from workbench.engine.text import slug
 from workbench.tui.format import STATE_STYLES, age, number
 from workbench.tui.widgets.lines import ASCII_EMPTY, ASCII_FILLED, EMPTY, FILLED
 from workbench.tui.widgets.sparkline import sparkline
@@ -120,8 +121,13 @@ class RunsTable(DataTable[Text]):
         """The name; of a stage its place in the pipeline, with a line down to the next one."""
         if run.pipeline is None:
             return Text(run.run.name, no_wrap=True, overflow="ellipsis")
-        place = f"{self._marks.get(run.id, ' ')} {run.pipeline.stage}/{run.pipeline.of} "
-        return Text.assemble((place, self._ink("muted")), run.run.name, no_wrap=True, overflow="ellipsis")
+        place = run.pipeline
+        mark = f"{self._marks.get(run.id, ' ')} {place.stage}/{place.of} "
+        # The stage's own part of the name first: it is what tells the rows apart.
+        own = run.run.name.removeprefix(f"{slug(place.name)}-{place.stage}-")
+        chain = "" if own == run.run.name else f" {place.name}"
+        return Text.assemble((mark, self._ink("muted")), own, (chain, self._ink("muted")), no_wrap=True,
+                             overflow="ellipsis")
 
     def _state(self, run: RunSummary) -> Text:
         return Text(f"{'*' if self._ascii else '●'} {run.state}", self._ink(run.state), no_wrap=True)

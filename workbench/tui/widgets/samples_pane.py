@@ -13,7 +13,7 @@ from workbench.engine.runs.state import Sample
 from workbench.engine.text import sanitise
 
 _NONE_YET = "No answers here yet: the prompts under samples in the recipe are answered while the model learns."
-_NEVER = "A reward model gives scores: it answers no prompts. Its curves are its ranking: accuracy and margin."
+_NO_SCORES_YET = "No scores here yet: a reward model answers no prompts, it scores some answers at every sampling step."
 _MUTED = "$foreground 55%"
 
 
@@ -52,7 +52,7 @@ class SamplesPane(VerticalScroll):
 
     def show(self, samples: Sequence[Sample], answers: bool = True) -> None:
         """Take in what is new; `samples` is all of the run's, in the order they were written. `answers`: whether what
-        is trained can answer at all."""
+        is trained answers prompts; else it scores answers."""
         fresh = samples[self._taken:]
         if not fresh:
             if answers != self._answers:
@@ -78,7 +78,7 @@ class SamplesPane(VerticalScroll):
         self.border_title = "Samples" if step is None else f"Samples at step {step}"
         if step is None:
             self.border_subtitle = ""
-            self.query_one(Static).update(Content.styled(_NONE_YET if self._answers else _NEVER, _MUTED))
+            self.query_one(Static).update(Content.styled(_NONE_YET if self._answers else _NO_SCORES_YET, _MUTED))
             return
         steps = sorted(self._by_step)
         self.border_subtitle = Content(f"{steps.index(step) + 1} of {len(steps)} · [ earlier · ] later").markup

@@ -30,13 +30,12 @@ PLAIN_TEMPLATE = _BOS + r"""
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}"""
 
-# A base model that does not know the end-of-turn token would not end there: its EOS token follows.
+# How an answer ends depends on the tokenizer: see `_template`.
 CHATML_TEMPLATE = _BOS + r"""
-{%- set end = '' if eos_token == '<|im_end|>' else eos_token -%}
 {%- for message in messages -%}
 {{- '<|im_start|>' + message['role'] + '\n' -}}
 {%- if message['role'] == 'assistant' -%}
-{%- generation -%}{{- message['content'] + '<|im_end|>' + end -}}{%- endgeneration -%}
+{%- generation -%}{{- message['content'] + END -}}{%- endgeneration -%}
 {{- '\n' -}}
 {%- else -%}
 {{- message['content'] + '<|im_end|>\n' -}}
@@ -45,11 +44,10 @@ CHATML_TEMPLATE = _BOS + r"""
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\n' -}}{%- endif -%}"""
 
 LLAMA_3_TEMPLATE = _BOS + r"""
-{%- set end = '' if eos_token == '<|eot_id|>' else eos_token -%}
 {%- for message in messages -%}
 {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' -}}
 {%- if message['role'] == 'assistant' -%}
-{%- generation -%}{{- message['content'] | trim + '<|eot_id|>' + end -}}{%- endgeneration -%}
+{%- generation -%}{{- message['content'] | trim + END -}}{%- endgeneration -%}
 {%- else -%}
 {{- message['content'] | trim + '<|eot_id|>' -}}
 {%- endif -%}
@@ -78,6 +76,8 @@ ALPACA_TEMPLATE = _BOS + r"""
 
 TEMPLATES = {"chatml": CHATML_TEMPLATE, "llama-3": LLAMA_3_TEMPLATE, "alpaca": ALPACA_TEMPLATE, "plain": PLAIN_TEMPLATE}
 
+_END_OF_TURN = {"chatml": "<|im_end|>", "llama-3": "<|eot_id|>"}
+
 # A template is a program that came with the model; a real one renders in well under a millisecond.
 _SECONDS = 5.0
 _MOST_BYTES = 1_000_000
@@ -103,13 +103,21 @@ def choose_template(tokenizer: PreTrainedTokenizerBase, wanted: str, *, own: boo
     if wanted == "auto":
         choice = TemplateChoice("the model's own" if own else "plain", own)
     elif wanted in TEMPLATES:
-        tokenizer.chat_template = TEMPLATES[wanted]
+        tokenizer.chat_template = _template(wanted, tokenizer)
         choice = TemplateChoice(wanted, own=False)
     else:
         tokenizer.chat_template = _read(wanted, base_dir)
         choice = TemplateChoice(Path(wanted).name, own=False)
     _try(tokenizer, model if choice.own else choice.name)
     return choice
+
+
+def _template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """One of ours, its answers ended by the end-of-turn token where the tokenizer has it; generation stops at EOS, so
+    that follows where it is another token, and stands alone where the first would be mere text."""
+    mark = _END_OF_TURN.get(name, "")
+    known = mark in tokenizer.get_vocab() and mark != tokenizer.eos_token
+    return TEMPLATES[name].replace("END ", f"'{mark}' + eos_token " if known else "eos_token ")
 
 
 def _read(wanted: str, base_dir: Path | None) -> str:
