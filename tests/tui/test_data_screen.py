@@ -246,6 +246,20 @@ async def test_reading_all_of_a_large_file_can_be_left(inspector: StagedInspecto
         assert len(whole) == 1
 
 
+async def test_a_file_that_was_mended_is_read_again(inspector: StagedInspector, tmp_path: Path) -> None:
+    lines = [conversation(f"What is {n}?") for n in range(9)]
+    async with looking_at(tmp_path, [*lines[:6], "{", *lines[7:]]) as (app, pilot):
+        assert (await checked(app, pilot)).findings
+        (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+        await pilot.press("1")
+        await pilot.pause(0.05)
+        await pilot.press("escape", "2")
+        await until(pilot, lambda: app.checks.of(*app.planned) is not None)
+        assert not (await checked(app, pilot)).findings
+        await pilot.press("g", "7", "enter")
+        await until(pilot, lambda: "What is 6?" in row_text(app))
+
+
 @pytest.mark.slow
 async def test_the_real_worker_marks_what_the_trainer_learns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(data_checks, "STRUCTURE_DELAY", 0.01)

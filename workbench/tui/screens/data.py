@@ -17,7 +17,7 @@ from workbench.engine.data.findings import refused
 from workbench.engine.errors import InputError, WorkbenchError
 from workbench.engine.inspection import InspectionCancelled
 from workbench.engine.recipe import Recipe
-from workbench.tui.data_checks import DataCheck, check_key, tokenizer_is_here
+from workbench.tui.data_checks import DataCheck, check_key, file_versions, tokenizer_is_here
 from workbench.tui.screens.browsing import BrowsingScreen
 from workbench.tui.screens.column_mapping import ColumnMappingScreen, mapping_offer
 from workbench.tui.screens.picker import PickerScreen
@@ -98,7 +98,7 @@ class DataScreen(BrowsingScreen):
     def _take_up(self) -> None:
         recipe, base_dir = self.workbench.planned
         self._recipe, self._base_dir = recipe, base_dir
-        rows_key = f"{base_dir} {recipe.objective} {recipe.dataset!r}"
+        rows_key = f"{base_dir} {recipe.objective} {recipe.dataset!r} {file_versions(recipe, base_dir)}"
         render_key = check_key(recipe, base_dir)
         if render_key != self._render_key:
             self._render_key, self._render_note = render_key, ""
