@@ -72,8 +72,9 @@ def check_key(recipe: Recipe, base_dir: Path | None) -> str:
     """Tells apart what may have different findings: recipes, and versions of the files that they name."""
     training = recipe.training
     said = [str(base_dir), file_versions(recipe, base_dir), recipe.model, recipe.objective,
-            recipe.dataset.model_dump(mode="json"), recipe.data.chat_template, training.max_length, training.packing, training.assistant_only_loss,
-            recipe.effective_batch_size, recipe.rlhf.max_completion_length if recipe.objective == "rlhf" else None]
+            recipe.dataset.model_dump(mode="json"), recipe.data.chat_template, training.max_length, training.packing,
+            training.assistant_only_loss, recipe.effective_batch_size,
+            recipe.rlhf.max_completion_length if recipe.objective == "rlhf" else None]
     return orjson.dumps(said).decode()
 
 
