@@ -10,6 +10,7 @@ from typing import Any
 
 from workbench.engine.atomic import write_atomic, write_json
 from workbench.engine.catalog.models import resolve_model
+from workbench.engine.data.chat_template import resolve_chat_template
 from workbench.engine.data.sources import resolve_dataset
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.objective_checks import reward_references
@@ -89,6 +90,8 @@ def resolve_recipe(recipe: Recipe, base_dir: Path | None) -> Recipe:
     return recipe.model_copy(update={
         "model": resolve_model(recipe.model, base_dir).reference,
         "dataset": dataset,
+        "data": recipe.data.model_copy(update={
+            "chat_template": resolve_chat_template(recipe.data.chat_template, base_dir)}),
         "training": recipe.training.model_copy(update={"learning_rate": recipe.learning_rate}),
         "rlhf": recipe.rlhf.model_copy(update={"reward": _rewards(recipe, base_dir)}),
     })

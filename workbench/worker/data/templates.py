@@ -13,8 +13,9 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from workbench.engine.data.chat_template import NAMES, resolve_chat_template
 from workbench.engine.errors import InputError
-from workbench.engine.text import nearest, one_line
+from workbench.engine.text import one_line
 
 _BOS = "{{- bos_token if bos_token else '' -}}"
 
@@ -75,6 +76,7 @@ ALPACA_TEMPLATE = _BOS + r"""
 {%- if add_generation_prompt -%}{{- '### Response:\n' -}}{%- endif -%}"""
 
 TEMPLATES = {"chatml": CHATML_TEMPLATE, "llama-3": LLAMA_3_TEMPLATE, "alpaca": ALPACA_TEMPLATE, "plain": PLAIN_TEMPLATE}
+assert ("auto", *TEMPLATES) == NAMES
 
 _END_OF_TURN = {"chatml": "<|im_end|>", "llama-3": "<|eot_id|>"}
 
@@ -121,12 +123,7 @@ def _template(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _read(wanted: str, base_dir: Path | None) -> str:
-    path = Path(wanted).expanduser()
-    path = path if path.is_absolute() else (base_dir or Path.cwd()) / path
-    if not path.is_file():
-        guess = nearest(wanted, ("auto", *TEMPLATES))
-        raise InputError(f"data.chat_template is {wanted!r}: there is no such template, and no such file.",
-                         f"Did you mean {guess}?" if guess else f"Built in: auto, {', '.join(TEMPLATES)}.")
+    path = Path(resolve_chat_template(wanted, base_dir))
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise InputError(f"{path} is larger than 1 MB: this is not a chat template.")
