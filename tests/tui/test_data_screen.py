@@ -40,11 +40,11 @@ def inspector(monkeypatch: pytest.MonkeyPatch) -> StagedInspector:
 
 
 @asynccontextmanager
-async def looking_at(folder: Path, lines: list[str], settings: str = "", size: tuple[int, int] = (120, 40)
-                     ) -> AsyncIterator[tuple[WorkbenchApp, Pilot[None]]]:
+async def looking_at(folder: Path, lines: list[str], settings: str = "", size: tuple[int, int] = (120, 40),
+                     dataset: str = "rows.jsonl") -> AsyncIterator[tuple[WorkbenchApp, Pilot[None]]]:
     (folder / "rows.jsonl").write_text("\n".join(lines))
     recipe = folder / "recipe.yaml"
-    recipe.write_text(f"model: tiny-base\ndataset: rows.jsonl\n{settings}")
+    recipe.write_text(f"model: tiny-base\ndataset: {dataset}\n{settings}")
     app = WorkbenchApp(start="data", recipe=recipe, hardware=no_gpu)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: (isinstance(app.screen, DataScreen) and app.screen.reader is not None)
@@ -258,6 +258,17 @@ async def test_a_file_that_was_mended_is_read_again(inspector: StagedInspector, 
         assert not (await checked(app, pilot)).findings
         await pilot.press("g", "7", "enter")
         await until(pilot, lambda: "What is 6?" in row_text(app))
+
+
+async def test_rows_of_the_hub_are_shown_as_the_worker_got_them(inspector: StagedInspector, tmp_path: Path) -> None:
+    inspector.document["preview"] = [{
+        "source": "owner/name", "line": 1, "side": None, "tokens": ["Why", "?", "So."], "trained": [False, False, True],
+        "special": [False] * 3, "truncated_at": None, "dropped": False, "omitted": 0}]
+    inspector.go_on.clear()
+    async with looking_at(tmp_path, [], dataset="owner/name") as (app, pilot):
+        assert "on the Hub" in row_text(app)
+        inspector.go_on.set()
+        await until(pilot, lambda: "owner/name:1: 3 tokens, 1 learned\nWhy?So." in row_text(app))
 
 
 @pytest.mark.slow

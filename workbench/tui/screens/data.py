@@ -28,7 +28,7 @@ from workbench.tui.widgets.data_summary import next_place, summary_content
 from workbench.tui.widgets.findings_list import FindingsList
 from workbench.tui.widgets.length_histogram import LengthHistogram
 from workbench.tui.widgets.row_list import RowList
-from workbench.tui.widgets.row_view import Rendered, RowView, packed_sequences, rendered_rows
+from workbench.tui.widgets.row_view import Rendered, RowView, packed_sequences, previewed_rows, rendered_rows
 
 _RENDER_DELAY = 0.15
 """Seconds that the cursor rests on a row before a worker is asked for it."""
@@ -129,7 +129,7 @@ class DataScreen(BrowsingScreen):
         self.query_one(LengthHistogram).show(document.get("histogram") or (), recipe.training.max_length)
         self.query_one(DataFacts).show(document, check)
         self.set_class(bool(document or (check and (check.note or check.doing))), "-figures")
-        if self._packed:
+        if self._packed or self.row is None:
             self.show_row()
 
     def show_reading(self) -> None:
@@ -145,6 +145,8 @@ class DataScreen(BrowsingScreen):
         view, row = self.query_one(RowView), self.row
         if self._packed and (sequences := packed_sequences(self._check)):
             view.show_packed(sequences)
+        elif row is None and (previews := previewed_rows(self._check)):
+            view.show_previews(previews)
         elif row is None:
             view.show_nothing(self._words_for_no_row(), self.raw_row if self.problem else None)
         elif not isinstance(row, Located):

@@ -91,8 +91,8 @@ def findings_text(bad: Sequence[Finding], rows_read: int | None = None) -> str:
     """Findings in plain words, a paragraph each, and what a yes means; `rows_read` where not all were."""
     paragraphs = [f"{finding.message} {finding.hint or ''}".strip() for finding in bad]
     if rows_read is not None:
-        paragraphs.append(f"Only the first {rows_read:,} rows were read. The run reads all of them before it trains, and "
-                          "stops at what is not allowed; Data (ctrl+d) reads them all too.")
+        paragraphs.append(f"Only the first {rows_read:,} rows were read. The run reads all of them before it trains, "
+                          "and stops at what is not allowed; Data (ctrl+d) reads them all too.")
     return "\n\n".join([*paragraphs, f"A yes allows these, and the run's recipe says so: {allowed_words(bad)}."])
 
 
