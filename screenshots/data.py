@@ -1,4 +1,4 @@
-"""Pictures of Data in its states, and of Plan, Watch and Runs for objectives and pipelines: `python screenshots/data.py`.
+"""Pictures of Data in its states, and of the other screens for objectives and pipelines: `python screenshots/data.py`.
 
 It trains the shipped dpo recipe and a pipeline first, in a home of its own; with WORKBENCH_HOME set, the runs there are
 taken.
@@ -44,7 +44,7 @@ _RLHF = _TINY + "dataset: {path: [{path: glossary, weight: 2}, glossary-held-out
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture: the screen it begins on, the recipe and the files beside it, the keys pressed once the data is checked."""
+    """A picture: the screen it begins on, the recipe, files beside it, and keys pressed once the data is checked."""
 
     name: str
     screen: str
