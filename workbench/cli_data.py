@@ -220,8 +220,8 @@ def _first_row(document: dict[str, Any], width: int) -> list[str]:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     learned = "the score is read at" if document["objective"] == "reward" else "learned"
     lines = [f"{first['source']}:{first['line']} as the model sees it; {learned}: {_mark('so', colour)}"]
-    if document["objective"] == "rlhf":
-        lines[0] = lines[0].partition(";")[0] + ": the prompt alone, answers are sampled later"
+    if document["note"]:
+        lines += textwrap.wrap(document["note"], width)
     for view in sides:
         lines += [f"[{view['side']}]"] if view["side"] else []
         lines += _wrapped(view, width - 2, colour)

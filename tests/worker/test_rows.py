@@ -110,6 +110,22 @@ def test_a_dataset_in_the_layout_of_the_hub(tmp_path: Path) -> None:
         list(hub_rows(str(tmp_path), None, "nowhere"))
 
 
+def test_a_hub_that_does_not_answer_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DataError, match="cannot be read from the Hub, and is not in the local cache") as raised:
+        list(hub_rows("nobody/nothing", None, None))
+    assert "Check the network" in (raised.value.hint or "")
+    assert constants.HF_HUB_OFFLINE is False
+
+
+def test_a_file_without_one_usable_row_is_refused(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "a", "completion": ""}\n' * 3)
+    with pytest.raises(DataError, match="no rows that can be trained on"):
+        load(path="a.jsonl", on_rejected=lambda row: None)
+
+
 RECIPE = """\
 name: checked
 model: tiny-base

@@ -1,7 +1,6 @@
 """Looks at data for the Data screen and `workbench data`: what is wrong with it, and its rows as a model sees them."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -18,6 +17,7 @@ from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import one_line
 from workbench.worker.data.examples import read_anywhere
+from workbench.worker.data.hub import offline_when_unreachable
 from workbench.worker.data.prepared import pack
 from workbench.worker.data.templates import TemplateChoice, choose_template
 from workbench.worker.data.token_facts import BATCH, PACKS, TokenFacts, generation_ends
@@ -31,6 +31,12 @@ SAMPLE = 2000
 """Rows that are tokenised when somebody waits: a percentile within a few per cent, in a few seconds."""
 SAMPLE_BYTES = 64 << 20
 """Bytes of the data that are looked through when somebody waits."""
+_NOTES = {
+    "rlhf": "Prompts alone: the answers are sampled while training, and nothing is learned before one is scored.",
+    "reward": "A score is learned, read at the last token of each answer; tokens are not.",
+    "orpo": "The likelihood of a chosen answer is learned together with its prompt's; of a rejected one, the answer's.",
+}
+"""What the marks of an objective mean, where they are not simply the tokens that are learned."""
 _PREVIEWS = 20
 _PACKED_PREVIEWS = 3
 
@@ -82,10 +88,11 @@ class Inspector:
 
 
 def _load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
-    # Nobody waits longer for a Hub that does not answer.
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", "3")
     try:
-        return load_tokenizer(source)
+        if source.path is not None:
+            return load_tokenizer(source)
+        with offline_when_unreachable():
+            return load_tokenizer(source)
     except (OSError, ValueError) as error:
         where = f"in {source.path}" if source.path is not None else "on this disk, and the Hub did not give it"
         raise InputError(f"There is no tokenizer of {source.name} {where}: {one_line(str(error), 160)}",
@@ -117,6 +124,7 @@ def _document(recipe: Recipe, template: TemplateChoice, report: StructureReport,
         "usable_rows": report.usable_rows, "examples": report.examples, "eval_rows": report.eval_rows,
         "exact": report.exact, "rows_estimated": report.rows_estimated, "rejected_count": report.rejected_count,
         "rejected": [{"source": row.source, "line": row.line, "reason": row.reason} for row in report.rejected],
-        "duplicates": report.duplicates, **facts.document(sum(report.part_examples)),
+        "note": _NOTES.get(recipe.objective), "duplicates": report.duplicates,
+        **facts.document(sum(report.part_examples)),
         "findings": [finding.to_json() for finding in findings], "preview": preview, "packed_preview": packed,
     }

@@ -11,7 +11,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +135,14 @@ class _Loader:
     def on_disk(self, part: DatasetPart, most: int | None = None) -> Dataset:
         """A part's rows in an Arrow file, written a block at a time."""
         self._files += 1
-        features = self._columns()
+        columns = self._columns()
+        features = Features({**columns, _ROW: Value("int64")})
+        rows = self._placed_rows(part, columns, most)
+        first = next(rows, None)
+        if first is None:  # of which `datasets` makes no file, and then misses it
+            return Dataset.from_dict({name: [] for name in features}, features=features)
         try:
-            return Dataset.from_generator(lambda: self._placed_rows(part, features, most),
-                                          features=Features({**features, _ROW: Value("int64")}),
+            return Dataset.from_generator(lambda: chain([first], rows), features=features,
                                           cache_dir=str(self._folder), fingerprint=f"part-{self._files}")
         except DatasetGenerationError as error:
             if isinstance(error.__cause__, InputError):

@@ -1,14 +1,20 @@
 """Rows of datasets on the Hugging Face Hub, read as they come; what was downloaded before is used without a network."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import datasets
 from datasets import load_dataset
 from datasets.exceptions import DatasetNotFoundError
+from huggingface_hub import constants, get_session
 
 from workbench.engine.data.sources import DataError
 from workbench.engine.text import one_line
 
+_SECONDS = 3.0
 _UNREACHABLE = (ConnectionError, TimeoutError, OSError)
 
 
@@ -16,7 +22,7 @@ def hub_rows(name: str, config: str | None, split: str | None) -> Iterator[tuple
     """(1-based number, row) for each row of a split. Raises DataError, which says what to do."""
     where = f"{name}{f' ({config})' if config else ''}"
     try:
-        rows = _open(name, config, split)
+        rows = _open(name, config, split or "train")
     except DatasetNotFoundError:
         raise DataError(f"{name} is not a dataset on the Hub, or it is private or gated.",
                         "Check the id; for a gated one ask for access on its page and run `hf auth login`.") from None
@@ -31,10 +37,23 @@ def hub_rows(name: str, config: str | None, split: str | None) -> Iterator[tuple
 
 
 def _open(name: str, config: str | None, split: str | None) -> Any:
-    try:
-        return load_dataset(name, config, split=split or "train", streaming=True)
-    except DatasetNotFoundError:
-        raise
-    except _UNREACHABLE:
+    if Path(name).is_dir():
+        return load_dataset(name, config, split=split, streaming=True)
+    with offline_when_unreachable() as reachable:
         # Prepared by an earlier download, it needs no network.
-        return load_dataset(name, config, split=split or "train")
+        return load_dataset(name, config, split=split, streaming=reachable)
+
+
+@contextmanager
+def offline_when_unreachable() -> Iterator[bool]:
+    """Whether the Hub answers; while it does not, its libraries look into their caches at once, where else they would
+    try again and again for a minute."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_SECONDS)
+        reachable = True
+    except Exception:  # whatever the HTTP library raises without a network
+        reachable = False
+    with ExitStack() as stack:
+        for module in () if reachable else (constants, datasets.config):
+            stack.enter_context(patch.object(module, "HF_HUB_OFFLINE", True))
+        yield reachable
