@@ -119,7 +119,8 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
     if json:
         console.print_json(run_document(follower))
         return
-    print(f"{follower.run.id}: {follower.name}")
+    doing = f", {follower.state.phase}" if follower.state.phase and not follower.ended else ""
+    print(f"{follower.run.id}: {follower.name}{doing}")
     if line := pipeline_line(follower.run):
         print(line)
     if line := peaks_line(memory_peaks(follower.state, estimated_peak(follower.run)), follower.state):
@@ -165,13 +166,16 @@ def stop(run: RunArgument = "last", json: Json = False) -> None:
     from workbench import console
     from workbench.engine.runs.chain import chain_from
     from workbench.engine.runs.control import send_command
+    from workbench.engine.runs.store import summarise
 
     found = support.find(run)
+    waiting = summarise(found).state == "waiting"
     send_command(found, "stop")
     if json:
         console.print_json({"id": found.id, "command": "stop"})
     else:
-        print(f"{found.id} was asked to stop; it ends after its current step. See: workbench show {found.id}")
+        when = "it does not start any more" if waiting else "it ends after its current step"
+        print(f"{found.id} was asked to stop; {when}. See: workbench show {found.id}")
         if later := chain_from(found)[1:]:
             print(f"Later stages will not start: {', '.join(one.id for one in later)}.")
 

@@ -52,6 +52,7 @@ MESSAGES = {"prompt": [{"role": "user", "content": "What is LoRA?"}],
 ROWS: dict[str, dict[str, Any]] = {
     "sft": {"messages": MESSAGES["prompt"] + MESSAGES["chosen"]}, "dpo": MESSAGES, "orpo": MESSAGES,
     "kto": {"prompt": MESSAGES["prompt"], "completion": MESSAGES["chosen"], "label": True},
+    "rlhf": {"prompt": MESSAGES["prompt"]},
     "reward": {side: MESSAGES["prompt"] + MESSAGES[side] for side in ("chosen", "rejected")},
 }
 
@@ -83,7 +84,8 @@ def evaluated(shown: dict[str, Any]) -> dict[int, float]:
 
 def begin(objective: str, tuning: str, model: str, output_dir: Path) -> tuple[Any, Recipe]:
     """A trainer as the worker builds it, before its first step."""
-    recipe = parse_recipe(RECIPE, overrides=[f"model={model}", f"tuning={tuning}", f"objective={objective}"])
+    recipe = parse_recipe(RECIPE, overrides=[f"model={model}", f"tuning={tuning}", f"objective={objective}",
+                                             "rlhf.reward=length:30", "rlhf.beta=0.1"])
     source = resolve_model(recipe.model)
     device = torch.device("cpu")
     tokenizer, _ = loading.load_tokenizer(source)
@@ -145,8 +147,10 @@ def test_what_goes_on_is_the_adapter_and_it_alone_is_saved(first: dict[str, Any]
         assert load_file(tmp_path / f"{objective}-{tuning}" / "adapter_model.safetensors").keys() == saved.keys()
 
 
-def test_full_tuning_after_an_adapter_is_held_to_the_merged_model(first: dict[str, Any], tmp_path: Path) -> None:
-    trainer, _ = begin("dpo", "full", f"{first['id']}:3", tmp_path)
+@pytest.mark.parametrize("objective", ["dpo", "rlhf"])
+def test_full_tuning_after_an_adapter_is_held_to_the_merged_model(objective: str, first: dict[str, Any],
+                                                                  tmp_path: Path) -> None:
+    trainer, _ = begin(objective, "full", f"{first['id']}:3", tmp_path)
     assert not isinstance(trainer.model, PeftModel)
     assert all(parameter.requires_grad for parameter in trainer.model.parameters())
     base = loading.load_model(resolve_model("tiny-base"), dtype=torch.float32, device=torch.device("cpu"))

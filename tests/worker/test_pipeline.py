@@ -33,7 +33,7 @@ stages:
 """
 
 
-def wait_for_the_end(seconds: float = 120) -> dict[int, str]:
+def wait_for_the_end(seconds: float = 200) -> dict[int, str]:
     """The states of the newest runs of the one pipeline, by stage, once all have ended."""
     deadline = time.monotonic() + seconds
     while True:
