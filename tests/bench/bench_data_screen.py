@@ -51,7 +51,7 @@ async def measure(recipe: Path, rows: int) -> None:
             before = time.perf_counter()
             await asyncio.sleep(0.02)
             held_up = max(held_up, time.perf_counter() - before - 0.02)
-        print(f"all checked     {time.perf_counter() - began:7.2f} s  {resident()}  loop held up {held_up:.3f} s at most")
+        print(f"all checked     {time.perf_counter() - began:7.2f} s  {resident()}  loop held up {held_up:.3f} s")
         began = time.perf_counter()
         screen.find_line("rows.jsonl", rows // 2)
         while screen.reading:

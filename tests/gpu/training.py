@@ -17,8 +17,6 @@ from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    BitsAndBytesConfig,
     PreTrainedModel,
     TrainerCallback,
 )
@@ -35,7 +33,7 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.runs.directory import create_run_directory
 from workbench.engine.runs.store import RunFollower
-from workbench.worker.loading import keep_quantised_differentiable, load_model, load_tokenizer, pick_dtype
+from workbench.worker.loading import load_model, load_tokenizer, pick_dtype
 from workbench.worker.probe import STEP, TRAINING, Probe
 from workbench.worker.worst_case import WorstCase
 
@@ -151,7 +149,7 @@ class _ProbeOnly(TrainerCallback):
 
 def by_builder(recipe: Recipe, device: torch.device, folder: Path) -> dict[str, Any]:
     """Through the objective's builder and its worst-case batch, the same that a rehearsal follows on fake tensors."""
-    from workbench.worker.objectives import objective_module
+    from workbench.worker.objectives import needs_reference, objective_module
 
     module = objective_module(recipe.objective)
     recipe = recipe.model_copy(update={"samples": recipe.samples.model_copy(update={"prompts": ()})})
@@ -159,7 +157,7 @@ def by_builder(recipe: Recipe, device: torch.device, folder: Path) -> dict[str, 
     tokenizer, _ = load_tokenizer(source)
     model = _load(recipe, device)
     extra = {}
-    if recipe.tuning == "full" and getattr(module, "NEEDS_REFERENCE", False):
+    if needs_reference(recipe):
         extra["reference"] = _load(recipe, device)
     rows = Dataset.from_list([module.EXAMPLE] * (4 * recipe.effective_batch_size))
     trainer = module.build_trainer(recipe, model, tokenizer, rows, None, device, str(folder / "trainer"), [], **extra)
@@ -183,16 +181,8 @@ def by_builder(recipe: Recipe, device: torch.device, folder: Path) -> dict[str, 
 def _load(recipe: Recipe, device: torch.device) -> PreTrainedModel:
     source, dtype = resolve_model(recipe.model), pick_dtype("auto", device)
     quantization = recipe.quantization if recipe.tuning == "qlora" else None
-    if recipe.objective == "reward":
-        options = {} if quantization is None else {"quantization_config": BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True,
-            llm_int8_skip_modules=["score"])}
-        model = AutoModelForSequenceClassification.from_pretrained(
-            str(source.path), num_labels=1, dtype=dtype, device_map={"": device}, **options)
-        keep_quantised_differentiable(model)
-        return model
     return load_model(source, dtype=dtype, device=device, quantization=quantization,
-                      attn_implementation=recipe.training.attn_implementation)
+                      attn_implementation=recipe.training.attn_implementation, rewards=recipe.objective == "reward")
 
 
 def _peaks(phases: dict[str, dict[str, int]], rows: int, tokens: int) -> dict[str, Any]:

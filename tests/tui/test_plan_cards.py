@@ -30,7 +30,7 @@ async def test_a_card_is_picked_by_name_and_given_up_again() -> None:
 
 async def test_a_run_is_launched_with_the_plan_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     launched: list[Any] = []
-    monkeypatch.setattr(PlanScreen, "_launch", lambda self, plan: launched.append(plan))
+    monkeypatch.setattr(PlanScreen, "launch_plan", lambda self, plan, base_dir: launched.append(plan))
     app = application(gpus=2)
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)

@@ -86,7 +86,8 @@ async def test_each_objective_shows_its_own_settings_in_their_place() -> None:
             own = {key.partition(".")[0] for key in expected} & set(OBJECTIVES)
             assert own <= {objective}
             assert all(form.help_of(one) for one in screen.query(Field))
-        field(screen, "objective").query_one("Choice").focus()
+        field(screen, "tuning").query_one("Choice").focus()
+        await pilot.press("up")
         await pilot.pause()
         assert "Its data: prompts only" in str(screen.query_one("#help").render())
 

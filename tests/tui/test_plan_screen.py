@@ -47,8 +47,8 @@ def field(screen: PlanScreen, key: str) -> Field:
     return next(f for f in screen.query(Field) if f.spec.key == key)
 
 
-@pytest.mark.parametrize(("size", "gpus"), [((80, 24), 1), ((80, 24), 8), ((120, 40), 0), ((120, 40), 2), ((200, 60), 8),
-                                            ((20, 5), 1), ((1, 1), 0)])
+@pytest.mark.parametrize(("size", "gpus"), [
+    ((80, 24), 1), ((80, 24), 8), ((120, 40), 0), ((120, 40), 2), ((200, 60), 8), ((20, 5), 1), ((1, 1), 0)])
 async def test_it_stands_at_every_size_and_machine(size: tuple[int, int], gpus: int) -> None:
     app = application(gpus)
     async with app.run_test(size=size) as pilot:

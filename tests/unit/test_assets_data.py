@@ -86,3 +86,9 @@ def test_no_held_out_question_is_trained_on_by_either_objective() -> None:
 def test_every_answer_of_the_glossary_is_its_own() -> None:
     answers = texts(TRAIN) + texts(HELD_OUT)
     assert sorted(answers) == sorted(set(answers))
+
+
+@pytest.mark.parametrize("name", [TRAIN, HELD_OUT])
+def test_the_text_is_the_answers_of_the_glossary(name: str) -> None:
+    text = name.replace("glossary", "glossary_text")
+    assert read_rows(text) == [{"text": row["messages"][1]["content"]} for row in read_rows(name)]

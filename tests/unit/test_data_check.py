@@ -187,6 +187,8 @@ def test_faults_stand_at_their_setting(tmp_path: Path) -> None:
     assert plan({"path": path, "eval_path": "nope.jsonl"}).problems[0].field == "dataset.eval_path"
     assert plan(path, "dpo").problems[0].field == "dataset.path"
     assert plan({"path": str(tmp_path), "eval_split": "test"}).problems[0].field == "dataset.eval_split"
+    (split,) = plan({"path": path, "eval_split": "test"}).problems
+    assert (split.field, split.message) == ("dataset.eval_split", f"{path} is one file and has no split 'test'.")
     assert plan({"path": path, "streaming": True}).problems[0].field == "dataset.streaming"
     with pytest.raises(DataError) as caught:
         dataset_facts(recipe({"path": "glossary", "eval_path": path}, "cpt"), None)

@@ -1,8 +1,11 @@
 """What an objective asks of a recipe beyond types: said before anything is loaded."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from workbench.engine.catalog.architecture import architecture_from_config
+from workbench.engine.catalog.models import resolve_model
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.rewards import reward_source
@@ -36,6 +39,27 @@ def generations(recipe: Recipe) -> int:
 def answer_length(recipe: Recipe) -> int:
     """Tokens an answer may have: the recipe's, else 256, or half of a shorter `max_length`."""
     return recipe.rlhf.max_completion_length or min(256, max(recipe.training.max_length // 2, 1))
+
+
+def reward_parameters(recipe: Recipe, base_dir: Path | None) -> int:
+    """Parameters of the reward models beside the trained one; those that cannot be found count nothing, the plan says
+    why."""
+    if recipe.objective != "rlhf":
+        return 0
+    total = 0
+    for reference in reward_references(recipe):
+        with suppress(InputError):
+            source = reward_source(reference, base_dir)
+            if source.kind == "model":
+                total += architecture_from_config(resolve_model(str(source.path)).config).parameters
+    return total
+
+
+def kl_weight(recipe: Recipe) -> float:
+    """The weight of the KL term: the recipe's, else trl 1.16's default, 0.05 for RLOO and none for GRPO."""
+    if recipe.rlhf.beta is not None:
+        return recipe.rlhf.beta
+    return 0.05 if recipe.rlhf.algorithm == "rloo" else 0.0
 
 
 def _rlhf(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:

@@ -24,7 +24,7 @@ from workbench.engine.memory.estimate import MemoryEstimate, estimate_memory
 from workbench.engine.memory.fitting import MOST_TOKENS
 from workbench.engine.memory.suggestions import Suggestion, suggest
 from workbench.engine.memory.terms import CUDA_CONTEXT
-from workbench.engine.objective_checks import generations, objective_problems
+from workbench.engine.objective_checks import generations, objective_problems, reward_parameters
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.history import History, read_history
 
@@ -113,8 +113,11 @@ class Plan:
         }
 
 
-def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
-    """The recipe as the estimate sees it: on a GPU with bfloat16, or on the CPU where `auto` means float32."""
+def memory_case(recipe: Recipe, on_cpu: bool = False, base_dir: Path | None = None) -> MemoryCase:
+    """The recipe as the estimate sees it: on a GPU with bfloat16, or on the CPU where `auto` means float32.
+
+    `base_dir` is where the folders of reward models start.
+    """
     training, lora = recipe.training, recipe.lora
     quantization = "none"
     if recipe.tuning == "qlora":
@@ -133,12 +136,14 @@ def memory_case(recipe: Recipe, on_cpu: bool = False) -> MemoryCase:
         mixed_precision="bf16" if autocast else "no", optim=training.optim,
         attn_implementation=training.attn_implementation, packing=training.packing, algorithm=recipe.rlhf.algorithm,
         beta=recipe.rlhf.beta, num_generations=generations(recipe),
-        max_completion_length=recipe.rlhf.max_completion_length)
+        max_completion_length=recipe.rlhf.max_completion_length,
+        reward_parameters=reward_parameters(recipe, base_dir))
 
 
 def estimate_recipe(recipe: Recipe, base_dir: Path | None) -> MemoryEstimate:
     """The estimate of a recipe's own tuning. Raises InputError where none can be made."""
-    return estimate_memory(architecture_from_config(resolve_model(recipe.model, base_dir).config), memory_case(recipe))
+    return estimate_memory(architecture_from_config(resolve_model(recipe.model, base_dir).config),
+                           memory_case(recipe, base_dir=base_dir))
 
 
 def make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host: HostSnapshot) -> Plan:
@@ -175,10 +180,10 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     steps = planned_steps(recipe, facts.rows if facts else None)
     comparison, suggestions = None, tuple[Suggestion, ...]()
     if architecture is not None and model is not None:
-        comparison = compare_tunings(architecture, memory_case(recipe), gpus, host.ram_available_bytes,
-                                     _longest_row(model.config))
-        suggestions = _suggestions(recipe, architecture, gpus)
-        _warn_of_cpu(recipe, architecture, gpus, host, warnings)
+        case = memory_case(recipe, base_dir=base_dir)
+        comparison = compare_tunings(architecture, case, gpus, host.ram_available_bytes, _longest_row(model.config))
+        suggestions = _suggestions(case_for(case, recipe.tuning), architecture, gpus)
+        _warn_of_cpu(recipe, base_dir, architecture, gpus, host, warnings)
     if tokens and tokens.longest > recipe.training.max_length:
         warnings.append(f"The longest row has {tokens.longest:,} tokens; max_length cuts it at "
                         f"{recipe.training.max_length:,}.")
@@ -200,12 +205,12 @@ def _longest_row(config: Mapping[str, Any]) -> int:
     return MOST_TOKENS
 
 
-def _suggestions(recipe: Recipe, architecture: Architecture, gpus: Sequence[Gpu]) -> tuple[Suggestion, ...]:
+def _suggestions(case: MemoryCase, architecture: Architecture, gpus: Sequence[Gpu]) -> tuple[Suggestion, ...]:
     free = max((gpu.free_bytes for gpu in gpus if gpu.free_bytes is not None), default=None)
     if free is None:
         return ()
     try:
-        return suggest(architecture, case_for(memory_case(recipe), recipe.tuning), free - CUDA_CONTEXT)
+        return suggest(architecture, case, free - CUDA_CONTEXT)
     except InputError:
         return ()  # the comparison's column says why
 
@@ -279,12 +284,12 @@ def _dataset(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
     return facts
 
 
-def _warn_of_cpu(recipe: Recipe, architecture: Architecture, gpus: Sequence[Gpu], host: HostSnapshot,
-                 warnings: list[str]) -> None:
+def _warn_of_cpu(recipe: Recipe, base_dir: Path | None, architecture: Architecture, gpus: Sequence[Gpu],
+                 host: HostSnapshot, warnings: list[str]) -> None:
     if gpus and not recipe.hardware.use_cpu:
         return
     try:
-        case = memory_case(recipe, on_cpu=True)
+        case = memory_case(recipe, on_cpu=True, base_dir=base_dir)
         need = estimate_memory(architecture, case_for(case, recipe.tuning)).peak_bytes
     except InputError:
         return

@@ -6,7 +6,6 @@ import sys
 import traceback
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.engine.catalog.models import ModelSource, resolve_model
@@ -59,7 +58,7 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     from workbench.worker.callbacks.scores import samples_callback
     from workbench.worker.callbacks.stopwatch import Stopwatch
     from workbench.worker.checkpoints import CheckpointCallback
-    from workbench.worker.data.token_facts import generation_ends
+    from workbench.worker.data.packing import refuse_leaking_packs
     from workbench.worker.data.training_rows import training_rows
     from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
     from workbench.worker.probe import ProbeCallback
@@ -78,8 +77,7 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     signal.signal(signal.SIGTERM, lambda *_: control.request_stop())
 
     reporter.phase("reading the dataset")
-    rows = stack.enter_context(training_rows(recipe, Path(run.path), tokenizer, generation_ends(source, tokenizer),
-                                             reporter, control.check_before_training))
+    rows = stack.enter_context(training_rows(recipe, source, run, tokenizer, reporter, control.check_before_training))
     samples.rows = rows.held_out if rows.held_out is not None else rows.train
     control.check_before_training()
     reporter.phase(f"loading {source.label}")
@@ -93,6 +91,7 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
         str(run.path), [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
     beginning.restore(trainer)
     guards.watch(trainer)
+    refuse_leaking_packs(trainer)
     # It would print into the log what the journal holds better.
     trainer.remove_callback(PrinterCallback)
     checkpoints.trainer = probe.trainer = trainer

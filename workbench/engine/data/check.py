@@ -17,6 +17,7 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DatasetPart, DatasetSettings
 
 TRAIN = "dataset.path"
+_EVAL_SPLIT = "dataset.eval_split"
 _LOOK_EVERY = 512
 """Rows from the Hub, which have no bytes to go by."""
 
@@ -103,7 +104,7 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
 
 def parts_of(settings: DatasetSettings) -> list[tuple[DatasetPart, str]]:
     """Every part of the data, with the setting that names it."""
-    held_out = "dataset.eval_path" if settings.eval_path is not None else "dataset.eval_split"
+    held_out = "dataset.eval_path" if settings.eval_path is not None else _EVAL_SPLIT
     return [*((part, TRAIN) for part in settings.parts), *((part, held_out) for part in settings.eval_parts)]
 
 
@@ -156,6 +157,9 @@ class _Part:
 def _bytes_of(part: DatasetPart, base_dir: Path | None, setting: str) -> int | None:
     with concerning(setting):
         source = resolve_dataset(part.path, base_dir)
+        if setting == _EVAL_SPLIT and source.kind in ("file", "built-in"):
+            raise DataError(f"{part.path} is one file and has no split {part.split!r}.",
+                            "Name rows to evaluate on with dataset.eval_path, or set some aside with eval_fraction.")
         return None if source.path is None else sum(path.stat().st_size for path, _ in files_of(source, part.split))
 
 

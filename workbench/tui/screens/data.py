@@ -128,6 +128,7 @@ class DataScreen(BrowsingScreen):
         document: Any = (check.document if check else None) or {}
         self.query_one(LengthHistogram).show(document.get("histogram") or (), recipe.training.max_length)
         self.query_one(DataFacts).show(document, check)
+        self.set_class(bool(document or (check and (check.note or check.doing))), "-figures")
         if self._packed:
             self.show_row()
 

@@ -36,7 +36,8 @@ class PlanForm(VerticalScroll, can_focus=False):
     """Edits a recipe's data. Posts `Edited` with a recipe that holds, or with what is wrong."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down", "screen.focus_next", show=False), Binding("up", "screen.focus_previous", show=False),
+        Binding("down", "app.focus_next", "Next setting", show=False),
+        Binding("up", "app.focus_previous", "Setting before", show=False),
     ]
     DEFAULT_CSS = """
     PlanForm .more { display: none; }

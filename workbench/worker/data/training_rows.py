@@ -12,13 +12,15 @@ from pathlib import Path
 from datasets import Dataset
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from workbench.engine.catalog.models import ModelSource
 from workbench.engine.data.check import check_structure
 from workbench.engine.data.examples import Rejected
 from workbench.engine.data.findings import Finding, refused
 from workbench.engine.data.sources import DataError
 from workbench.engine.recipe import Recipe
+from workbench.engine.runs.directory import RunDirectory
 from workbench.worker.data.examples import STREAM_ROWS, Examples, Rows, RowsFolder, load_examples, read_anywhere
-from workbench.worker.data.token_facts import BATCH, TokenFacts
+from workbench.worker.data.token_facts import BATCH, TokenFacts, generation_ends
 from workbench.worker.reporter import Reporter
 
 REJECTED_ROWS = "rejected_rows.jsonl"
@@ -74,20 +76,22 @@ class RejectedRows:
 
 
 @contextmanager
-def training_rows(recipe: Recipe, run: Path, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int],
+def training_rows(recipe: Recipe, model: ModelSource, run: RunDirectory, tokenizer: PreTrainedTokenizerBase,
                   reporter: Reporter, obey: Callable[[], None]) -> Iterator[TrainingRows]:
     """The rows to train and to evaluate on, for as long as the block lasts.
 
-    `ends` are the tokens at which generation stops; `obey` is called now and then, and may raise to stop. Raises
-    InputError or DataError for data that cannot be used, or that the recipe does not let pass.
+    `obey` is called now and then, and may raise to stop. Raises InputError or DataError for data that cannot be used,
+    or that the recipe does not let pass.
     """
-    with RowsFolder(run) as folder:
-        rejected = RejectedRows(run / REJECTED_ROWS, recipe.data.max_rejected_rows, at_once=recipe.dataset.streaming)
-        examples = load_examples(recipe, run, rejected, folder)
+    folder = run.path
+    with RowsFolder(folder) as files:
+        rejected = RejectedRows(folder / REJECTED_ROWS, recipe.data.max_rejected_rows, at_once=recipe.dataset.streaming)
+        examples = load_examples(recipe, folder, rejected, files)
         rejected.refuse_too_many()
         reporter.phase("checking the rows")
-        findings = [*_structure(recipe, run, obey), *_tokens(recipe, tokenizer, ends, examples, reporter, obey)]
-        refuse(recipe, run, findings)
+        facts = TokenFacts(recipe, tokenizer, generation_ends(model, tokenizer))
+        findings = [*_structure(recipe, folder, obey), *_tokens(facts, examples, reporter, obey)]
+        refuse(recipe, folder, findings)
         for finding in findings:
             reporter.alert(finding.message)
         yield TrainingRows(examples.train, examples.held_out)
@@ -127,9 +131,7 @@ def _structure(recipe: Recipe, run: Path, obey: Callable[[], None]) -> tuple[Fin
     return tuple(finding for finding in report.findings if finding.id != "rejected-rows")
 
 
-def _tokens(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], examples: Examples,
-            reporter: Reporter, obey: Callable[[], None]) -> list[Finding]:
-    facts = TokenFacts(recipe, tokenizer, ends)
+def _tokens(facts: TokenFacts, examples: Examples, reporter: Reporter, obey: Callable[[], None]) -> list[Finding]:
     said = time.monotonic()
     rows = examples.located()
     while batch := list(islice(rows, BATCH)):
@@ -139,4 +141,3 @@ def _tokens(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, ends: frozenset[
             said = time.monotonic()
             reporter.phase(f"checking the rows: {facts.rows:,} so far")
     return facts.findings()
-

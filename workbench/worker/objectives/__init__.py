@@ -4,6 +4,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from workbench.engine.objective_checks import kl_weight
 from workbench.engine.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
 def objective_module(objective: str) -> ModuleType:
     """The module of an objective. Imported when asked for: each brings a trainer of trl along."""
     return importlib.import_module(f"workbench.worker.objectives.{objective}")
+
+
+def needs_reference(recipe: Recipe) -> bool:
+    """Whether a frozen copy of the model stays beside the trained one: where every weight is trained and the loss
+    compares with the beginning. Adapters are switched off instead."""
+    if recipe.tuning != "full":
+        return False
+    if recipe.objective == "rlhf":
+        return kl_weight(recipe) > 0
+    return bool(getattr(objective_module(recipe.objective), "NEEDS_REFERENCE", False))
 
 
 def shuffled_if_kept_in_order(recipe: Recipe, rows: "Rows") -> "Rows":

@@ -5,6 +5,7 @@ NLL alone. No reference model: the odds ratio compares the model with itself.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -58,11 +59,22 @@ class OrpoTrainer(Trainer):
     def __init__(self, *arguments: Any, orpo_alpha: float = 0.1, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.orpo_alpha = orpo_alpha
-        # The loss is a mean over the micro-batch: Trainer must divide it by the accumulation steps.
+        # The loss is a mean over an average micro-batch: Trainer must divide it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.can_return_loss = True  # rows hold no column `labels`, by which Trainer tells whether to evaluate a loss
         self._logged: dict[str, list[float]] = defaultdict(list)
         self._num_tokens = 0
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int,
+                          device: torch.device) -> tuple[list[Any], torch.Tensor | None]:
+        """The micro-batches of a step; and the learned tokens of chosen answers and the rows that one has on average:
+        over those the loss is a mean, however the step is cut up."""
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if not batches:
+            return batches, None
+        counts = [[int(batch["attention_mask"][:rows, 1:].sum()), rows] for batch in batches
+                  for rows in [len(batch["attention_mask"]) - len(batch["paired"])]]
+        return batches, torch.tensor(counts, dtype=torch.float32, device=device).mean(dim=0)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor], return_outputs: bool = False,
                      num_items_in_batch: torch.Tensor | None = None) -> Any:
@@ -74,14 +86,15 @@ class OrpoTrainer(Trainer):
         outputs = model(input_ids=inputs["input_ids"], attention_mask=attended, use_cache=False, fused_lm_head=True,
                         labels=inputs["input_ids"].masked_fill(learned == 0, IGNORED))
         log_probs = outputs.log_probs
-        nll = -log_probs[:rows].sum() / learned[:rows, 1:].sum().clamp(min=1)
+        tokens, of_rows = num_items_in_batch if num_items_in_batch is not None else (learned[:rows, 1:].sum(), rows)
+        nll = -log_probs[:rows].sum() / max(tokens, 1)
         loss = nll
         figures = {"nll_loss": nll, "tokens": attended.sum()}
         if len(paired):
             means = _means(log_probs, of_answers[:, 1:])
             chosen, rejected = means[:rows][paired], means[rows:]
             log_odds = _log_odds(chosen) - _log_odds(rejected)
-            loss = nll - self.orpo_alpha * functional.logsigmoid(log_odds).sum() / rows
+            loss = nll - self.orpo_alpha * functional.logsigmoid(log_odds).sum() / of_rows
             figures |= {"log_odds": log_odds.mean(), "rewards/accuracies": (chosen > rejected).float().mean(),
                         "rewards/margins": self.orpo_alpha * (chosen - rejected).mean(),
                         "logps/chosen": chosen.mean(), "logps/rejected": rejected.mean()}

@@ -9,8 +9,9 @@ from transformers import DynamicCache, PreTrainedModel, TrainerCallback
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.utils import add_fused_lm_head
 
-from workbench.engine.objective_checks import answer_length, generations, reward_references
+from workbench.engine.objective_checks import answer_length, generations, kl_weight, reward_references
 from workbench.engine.recipe import Recipe
 from workbench.engine.rewards import reward_names
 from workbench.worker.loading import pick_dtype
@@ -19,11 +20,12 @@ from workbench.worker.rewards import LazyReward
 
 
 def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, train: Rows,
-                  held_out: Rows | None, device: torch.device, output_dir: str,
-                  callbacks: list[TrainerCallback]) -> GRPOTrainer | RLOOTrainer:
+                  held_out: Rows | None, device: torch.device, output_dir: str, callbacks: list[TrainerCallback],
+                  reference: PreTrainedModel | None = None) -> GRPOTrainer | RLOOTrainer:
     """trl's trainer on rows of `prompt` and whatever columns the rewards ask for.
 
-    Prompt and answer together are meant to have at most `max_length` tokens; prompts are not cut.
+    Prompt and answer together are meant to have at most `max_length` tokens; prompts are not cut. Without
+    `reference` trl loads the model once more where the KL term needs one.
     """
     own = recipe.rlhf
     columns = [name for name in next(iter(train)) if name != "prompt"]
@@ -36,13 +38,16 @@ def build_trainer(recipe: Recipe, model: PreTrainedModel, tokenizer: PreTrainedT
         "max_completion_length": answer_length(recipe), "num_generations": count, "temperature": own.temperature,
         "reward_weights": list(own.reward_weights) if own.reward_weights else None,
         # trl counts answers here, and wants whole groups of them.
-        "per_device_eval_batch_size": math.ceil(recipe.training.per_device_eval_batch_size / count) * count}
-    if own.beta is not None:
-        settings["beta"] = own.beta
+        "per_device_eval_batch_size": math.ceil(recipe.training.per_device_eval_batch_size / count) * count,
+        "beta": kl_weight(recipe) if reference is None else 0.0}
     kind, config = (RLOOTrainer, RLOOConfig) if own.algorithm == "rloo" else (GRPOTrainer, GRPOConfig)
     trainer: GRPOTrainer | RLOOTrainer = trl_trainer(
         kind, config, settings, recipe, model, tokenizer, train, held_out, device, output_dir,
         [_LoadRewards(rewards), *callbacks], reward_funcs=rewards or [_no_reward])
+    if reference is not None:
+        add_fused_lm_head(reference, temperature=trainer.temperature)
+        trainer.ref_model = trainer.accelerator.prepare_model(reference, evaluation_mode=True)
+        trainer.beta = trainer.args.beta = kl_weight(recipe)
     return trainer
 
 

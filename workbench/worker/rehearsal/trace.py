@@ -19,7 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import one_line
-from workbench.worker.objectives import objective_module
+from workbench.worker.objectives import needs_reference, objective_module
 from workbench.worker.rehearsal.cuda import as_on_cuda, reading_masks
 from workbench.worker.rehearsal.kernels import kernel_workspaces, scratch_operators
 from workbench.worker.rehearsal.model import Blocks, build_on_meta, cut, fill, find_blocks
@@ -57,7 +57,7 @@ def trace(recipe: Recipe, config: PreTrainedConfig, kept: tuple[int, ...] | None
         cut(model, blocks, kept)
     module = objective_module(recipe.objective)
     extra = {}
-    if recipe.tuning == "full" and getattr(module, "NEEDS_REFERENCE", False):
+    if needs_reference(recipe):
         extra["reference"] = _reference(recipe, config, blocks, kept)
     with tempfile.TemporaryDirectory() as folder:
         rows = Dataset.from_list([module.EXAMPLE] * 2)
