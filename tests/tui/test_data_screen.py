@@ -1,6 +1,7 @@
 """Data: rows as they are read, as the model sees them, what is wrong with them, and how columns are told apart."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -54,7 +55,8 @@ async def looking_at(folder: Path, lines: list[str], settings: str = "", size: t
 
 
 async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
-    for _ in range(500):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         if true():
             return
         await pilot.pause(0.01)
