@@ -3,6 +3,7 @@
 import pytest
 
 from workbench.tui import data_checks
+from workbench.tui.screens import data
 
 
 @pytest.fixture(autouse=True)
@@ -10,3 +11,4 @@ def unhurried_checks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     """Data is checked in the tests that are about it (`pytest.mark.checks`): elsewhere it would only take time."""
     if request.node.get_closest_marker("checks") is None:
         monkeypatch.setattr(data_checks.DataChecks, "ask", lambda *arguments: None)
+        monkeypatch.setattr(data, "_RENDER_DELAY", 1e6)

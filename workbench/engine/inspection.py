@@ -83,7 +83,7 @@ class Inspector:
             if self._client is not None:
                 self._client.close()
             self._client = None
-            for answers in self._waiting.values():
+            for answers in tuple(self._waiting.values()):
                 answers.put({"type": "died", "explanation": "The inspection was ended."})
 
     def _ask(self, operation: str, on_progress: OnProgress, cancelled: Callable[[], bool], **fields: Any) -> Message:
@@ -98,13 +98,14 @@ class Inspector:
             self._give_up(client, request, answers)
             raise
         finally:
+            # Without the lock, which `close` may hold: others look at a copy.
             self._waiting.pop(request, None)
 
     def _hear(self, message: Message) -> None:
         with self._lock:
             if message["type"] == "died":
                 self._client = None
-                for answers in self._waiting.values():
+                for answers in tuple(self._waiting.values()):
                     answers.put(message)
             elif (found := self._waiting.get(str(message.get("id")))) is not None:
                 found.put(message)
