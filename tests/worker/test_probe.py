@@ -238,7 +238,7 @@ def test_what_does_not_fit_fails_before_a_step(workbench: RunCommand, tmp_path: 
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"prompt": "a", "completion": text}) + "\n"
                                                  for text in rows))
     chosen = tmp_path / "large.yaml"
-    chosen.write_text("name: large\nmodel: tiny-base\ndataset: rows.jsonl\ntuning: full\n"
+    chosen.write_text("name: large\nmodel: tiny-base\ndataset: rows.jsonl\ntuning: full\ndata: {allow: all}\n"
                       "training: {max_length: 4096, attn_implementation: eager, gradient_accumulation_steps: 1,"
                       " per_device_train_batch_size: 8, max_steps: 2}\n")
     # The attention scores of one layer take 8 rows · 4 heads · 4096² · 4 bytes = 2 GiB, their softmax as much again.
