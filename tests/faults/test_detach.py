@@ -24,7 +24,7 @@ RECIPE = """\
 model: tiny-base
 dataset: {path: glossary, max_rows: 64}
 training: {max_steps: 4000, per_device_train_batch_size: 1, gradient_accumulation_steps: 1, learning_rate: 1e-4,
-  max_length: 64, logging_steps: 1, save_steps: null, gradient_checkpointing: false}
+  max_length: 96, logging_steps: 1, save_steps: null, gradient_checkpointing: false}
 """
 
 
