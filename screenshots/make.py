@@ -84,7 +84,7 @@ def main() -> None:
     if len(sys.argv) == 1:
         os.environ["WORKBENCH_HOME"] = tempfile.mkdtemp()
         subprocess.run([sys.executable, "-m", "workbench", "demo"], check=True, stdin=subprocess.DEVNULL)
-    for screen in ("plan", "data", "runs", "watch", "chat"):
+    for screen in ("plan", "runs", "watch", "chat"):
         for size in SIZES:
             asyncio.run(shoot(screen, size, run_id))
 

@@ -1,6 +1,7 @@
 """Data: rows as they are read, as the model sees them, what is wrong with them, and how columns are told apart."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,11 +41,11 @@ def inspector(monkeypatch: pytest.MonkeyPatch) -> StagedInspector:
 
 
 @asynccontextmanager
-async def looking_at(folder: Path, lines: list[str], settings: str = "", size: tuple[int, int] = (120, 40)
-                     ) -> AsyncIterator[tuple[WorkbenchApp, Pilot[None]]]:
+async def looking_at(folder: Path, lines: list[str], settings: str = "", size: tuple[int, int] = (120, 40),
+                     dataset: str = "rows.jsonl") -> AsyncIterator[tuple[WorkbenchApp, Pilot[None]]]:
     (folder / "rows.jsonl").write_text("\n".join(lines))
     recipe = folder / "recipe.yaml"
-    recipe.write_text(f"model: tiny-base\ndataset: rows.jsonl\n{settings}")
+    recipe.write_text(f"model: tiny-base\ndataset: {dataset}\n{settings}")
     app = WorkbenchApp(start="data", recipe=recipe, hardware=no_gpu)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: (isinstance(app.screen, DataScreen) and app.screen.reader is not None)
@@ -54,7 +55,8 @@ async def looking_at(folder: Path, lines: list[str], settings: str = "", size: t
 
 
 async def until(pilot: Pilot[None], true: Callable[[], bool]) -> None:
-    for _ in range(500):
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
         if true():
             return
         await pilot.pause(0.01)
@@ -244,6 +246,31 @@ async def test_reading_all_of_a_large_file_can_be_left(inspector: StagedInspecto
         await pilot.press("escape", "2")
         await pilot.pause(0.05)
         assert len(whole) == 1
+
+
+async def test_a_file_that_was_mended_is_read_again(inspector: StagedInspector, tmp_path: Path) -> None:
+    lines = [conversation(f"What is {n}?") for n in range(9)]
+    async with looking_at(tmp_path, [*lines[:6], "{", *lines[7:]]) as (app, pilot):
+        assert (await checked(app, pilot)).findings
+        (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+        await pilot.press("1")
+        await pilot.pause(0.05)
+        await pilot.press("escape", "2")
+        await until(pilot, lambda: app.checks.of(*app.planned) is not None)
+        assert not (await checked(app, pilot)).findings
+        await pilot.press("g", "7", "enter")
+        await until(pilot, lambda: "What is 6?" in row_text(app))
+
+
+async def test_rows_of_the_hub_are_shown_as_the_worker_got_them(inspector: StagedInspector, tmp_path: Path) -> None:
+    inspector.document["preview"] = [{
+        "source": "owner/name", "line": 1, "side": None, "tokens": ["Why", "?", "So."], "trained": [False, False, True],
+        "special": [False] * 3, "truncated_at": None, "dropped": False, "omitted": 0}]
+    inspector.go_on.clear()
+    async with looking_at(tmp_path, [], dataset="owner/name") as (app, pilot):
+        assert "on the Hub" in row_text(app)
+        inspector.go_on.set()
+        await until(pilot, lambda: "owner/name:1: 3 tokens, 1 learned\nWhy?So." in row_text(app))
 
 
 @pytest.mark.slow

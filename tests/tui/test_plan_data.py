@@ -17,12 +17,15 @@ from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.planning import Plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DataSettings
+from workbench.engine.recipe_file import load_recipe
+from workbench.engine.runs.directory import list_run_directories
 from workbench.tui import app as app_module
 from workbench.tui import data_checks
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.screens.confirm import ConfirmScreen
 from workbench.tui.screens.launching import allowing, findings_text
 from workbench.tui.screens.plan import PlanScreen
+from workbench.tui.screens.watch import WatchScreen
 from workbench.tui.widgets.field_text import keep_part_settings, read_text, value_to_text
 from workbench.tui.widgets.fields import Field
 from workbench.tui.widgets.plan_facts import PlanFacts
@@ -100,13 +103,13 @@ async def test_settings_of_an_objective_reach_the_recipe() -> None:
         form.set_value("objective", "rlhf")
         await pilot.pause()
         field(screen, "rlhf.reward").query_one("Input").focus()
-        await pilot.press(*("space" if key == " " else key for key in "regex:a{1,2}, length:80"))
+        await pilot.press(*("space" if key == " " else key for key in "regex:a{1,2}, json"))
         form.set_value("training.early_stopping_patience", 3)
         form.set_value("dataset.path", [{"path": "glossary", "weight": 2.0}, {"path": "glossary-held-out"}])
         await until(pilot, lambda: screen.recipe is not None and screen.recipe.training.early_stopping_patience == 3)
         recipe = screen.recipe
         assert recipe is not None
-        assert recipe.rlhf.reward == ("regex:a{1,2}", "length:80")
+        assert recipe.rlhf.reward == ("regex:a{1,2}", "json")
         assert [(part.path, part.weight) for part in recipe.dataset.parts] == [
             ("glossary", 2.0), ("glossary-held-out", None)]
         assert field(screen, "dataset.path").query_one("Input").value == "glossary *2, glossary-held-out"
@@ -137,6 +140,9 @@ async def test_the_check_goes_on_while_typing_and_never_holds_it_up(inspector: S
         await pilot.press("ctrl+u", *"512")
         await until(pilot, lambda: screen.recipe is not None and screen.recipe.training.max_length == 512)
         await until(pilot, lambda: "loading the tokenizer" in facts(screen))
+        await pilot.press("ctrl+l", "escape")
+        await pilot.pause(0.1)
+        assert screen._waiting_for_check is None
         await pilot.press("ctrl+l")
         await pilot.pause(0.1)
         assert not launched
@@ -182,6 +188,24 @@ async def test_launching_with_findings_needs_a_deliberate_yes(inspector: StagedI
         assert field(screen, "data.max_rejected_rows").value == 1
 
 
+@pytest.mark.slow
+@pytest.mark.checks
+async def test_the_run_that_starts_says_what_was_allowed(inspector: StagedInspector, tmp_path: Path) -> None:
+    lines = [conversation("What?"), conversation("What?"), *(conversation(f"What is {n}?") for n in range(8))]
+    async with planning(tmp_path, lines, "training: {max_steps: 1}\n") as (screen, pilot):
+        await checked(screen.workbench, pilot)
+        await pilot.press("ctrl+l")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+        await pilot.press("y")
+        for _ in range(60):
+            if isinstance(pilot.app.screen, WatchScreen):
+                break
+            await pilot.pause(0.5)
+        run, = list_run_directories()
+        assert load_recipe(run.recipe).data.allow == ("duplicates",)
+        assert inspector.closed == 1
+
+
 @pytest.mark.checks
 async def test_findings_that_the_recipe_allows_are_not_asked_about(inspector: StagedInspector, tmp_path: Path,
                                                                    launched: list[Recipe]) -> None:
@@ -224,3 +248,4 @@ def test_exactly_what_was_found_is_allowed() -> None:
     assert allowing(DataSettings(allow="all"), (rejected,)) == {"data.max_rejected_rows": 3}
     assert allowing(DataSettings(allow=("truncated", "duplicates")), (TRUNCATED,)) == {}
     assert "175 rows have more than 40 tokens. Raise it." in findings_text((TRUNCATED,))
+    assert "the first 9,000 rows" in findings_text((TRUNCATED,), 9000)

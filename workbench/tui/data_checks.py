@@ -69,12 +69,28 @@ class DataCheck:
 
 
 def check_key(recipe: Recipe, base_dir: Path | None) -> str:
-    """Tells recipes apart whose check may find different things."""
+    """Tells apart what may have different findings: recipes, and versions of the files that they name."""
     training = recipe.training
-    said = [str(base_dir), recipe.model, recipe.objective, recipe.dataset.model_dump(mode="json"),
-            recipe.data.chat_template, training.max_length, training.packing, training.assistant_only_loss,
-            recipe.effective_batch_size, recipe.rlhf.max_completion_length if recipe.objective == "rlhf" else None]
+    said = [str(base_dir), file_versions(recipe, base_dir), recipe.model, recipe.objective,
+            recipe.dataset.model_dump(mode="json"), recipe.data.chat_template, training.max_length, training.packing,
+            training.assistant_only_loss, recipe.effective_batch_size,
+            recipe.rlhf.max_completion_length if recipe.objective == "rlhf" else None]
     return orjson.dumps(said).decode()
+
+
+def file_versions(recipe: Recipe, base_dir: Path | None) -> list[list[int] | None]:
+    """When each file that the data comes from was last written, and its size; None for what is no file here."""
+    parts = (*recipe.dataset.parts, *recipe.dataset.eval_parts)
+    return [_version((base_dir or Path()) / Path(name).expanduser())
+            for name in (*(part.path for part in parts), recipe.data.chat_template)]
+
+
+def _version(path: Path) -> list[int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_mtime_ns, stat.st_size]
 
 
 class DataChecks:

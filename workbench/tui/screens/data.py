@@ -17,7 +17,7 @@ from workbench.engine.data.findings import refused
 from workbench.engine.errors import InputError, WorkbenchError
 from workbench.engine.inspection import InspectionCancelled
 from workbench.engine.recipe import Recipe
-from workbench.tui.data_checks import DataCheck, check_key, tokenizer_is_here
+from workbench.tui.data_checks import DataCheck, check_key, file_versions, tokenizer_is_here
 from workbench.tui.screens.browsing import BrowsingScreen
 from workbench.tui.screens.column_mapping import ColumnMappingScreen, mapping_offer
 from workbench.tui.screens.picker import PickerScreen
@@ -28,7 +28,7 @@ from workbench.tui.widgets.data_summary import next_place, summary_content
 from workbench.tui.widgets.findings_list import FindingsList
 from workbench.tui.widgets.length_histogram import LengthHistogram
 from workbench.tui.widgets.row_list import RowList
-from workbench.tui.widgets.row_view import Rendered, RowView, packed_sequences, rendered_rows
+from workbench.tui.widgets.row_view import Rendered, RowView, packed_sequences, previewed_rows, rendered_rows
 
 _RENDER_DELAY = 0.15
 """Seconds that the cursor rests on a row before a worker is asked for it."""
@@ -98,7 +98,7 @@ class DataScreen(BrowsingScreen):
     def _take_up(self) -> None:
         recipe, base_dir = self.workbench.planned
         self._recipe, self._base_dir = recipe, base_dir
-        rows_key = f"{base_dir} {recipe.objective} {recipe.dataset!r}"
+        rows_key = f"{base_dir} {recipe.objective} {recipe.dataset!r} {file_versions(recipe, base_dir)}"
         render_key = check_key(recipe, base_dir)
         if render_key != self._render_key:
             self._render_key, self._render_note = render_key, ""
@@ -129,7 +129,7 @@ class DataScreen(BrowsingScreen):
         self.query_one(LengthHistogram).show(document.get("histogram") or (), recipe.training.max_length)
         self.query_one(DataFacts).show(document, check)
         self.set_class(bool(document or (check and (check.note or check.doing))), "-figures")
-        if self._packed:
+        if self._packed or self.row is None:
             self.show_row()
 
     def show_reading(self) -> None:
@@ -145,6 +145,8 @@ class DataScreen(BrowsingScreen):
         view, row = self.query_one(RowView), self.row
         if self._packed and (sequences := packed_sequences(self._check)):
             view.show_packed(sequences)
+        elif row is None and (previews := previewed_rows(self._check)):
+            view.show_previews(previews)
         elif row is None:
             view.show_nothing(self._words_for_no_row(), self.raw_row if self.problem else None)
         elif not isinstance(row, Located):

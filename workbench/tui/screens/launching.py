@@ -43,12 +43,13 @@ class LaunchingScreen(RehearsingScreen):
         check = self.data_check(plan.recipe, base_dir)
         if check is not None and not check.done and self._waiting_for_check is not plan:
             self._waiting_for_check = plan
-            self.notify("It starts when the data is checked. ctrl+l again starts it at once.")
+            self.notify("It starts when the data is checked. ctrl+l again starts it at once, esc not at all.")
             return
         self._waiting_for_check = None
         bad = refused(check.findings, plan.recipe.data) if check else ()
         if bad:
-            self._ask(plan, bad)
+            report = check.structure if check else None
+            self._ask(plan, bad, report.rows if report and not report.exact else None)
         else:
             self._launch(plan, base_dir)
 
@@ -59,14 +60,15 @@ class LaunchingScreen(RehearsingScreen):
         if plan is not None and (check is None or check.done):
             self.launch_plan(plan, base_dir)
 
-    def forget_launch(self) -> None:
-        """The recipe has changed: what waited to be launched is no more."""
-        self._waiting_for_check = None
+    def forget_launch(self) -> bool:
+        """What waits to be launched is not to be launched; says whether anything waited."""
+        waited, self._waiting_for_check = self._waiting_for_check is not None, None
+        return waited
 
     @work
-    async def _ask(self, plan: Plan, bad: Sequence[Finding]) -> None:
+    async def _ask(self, plan: Plan, bad: Sequence[Finding], rows_read: int | None) -> None:
         if await self.app.push_screen_wait(ConfirmScreen(
-                "Launch with what is in the data?", findings_text(bad), "Launch anyway", "Don't launch")):
+                "Launch with what is in the data?", findings_text(bad, rows_read), "Launch anyway", "Don't launch")):
             self.change(allowing(plan.recipe.data, bad))
             self.launch_when_planned()
 
@@ -85,9 +87,12 @@ class LaunchingScreen(RehearsingScreen):
             self.app.call_from_thread(self.workbench.watch_run, run)
 
 
-def findings_text(bad: Sequence[Finding]) -> str:
-    """Findings in plain words, a paragraph each, and what a yes means."""
+def findings_text(bad: Sequence[Finding], rows_read: int | None = None) -> str:
+    """Findings in plain words, a paragraph each, and what a yes means; `rows_read` where not all were."""
     paragraphs = [f"{finding.message} {finding.hint or ''}".strip() for finding in bad]
+    if rows_read is not None:
+        paragraphs.append(f"Only the first {rows_read:,} rows were read. The run reads all of them before it trains, "
+                          "and stops at what is not allowed; Data (ctrl+d) reads them all too.")
     return "\n\n".join([*paragraphs, f"A yes allows these, and the run's recipe says so: {allowed_words(bad)}."])
 
 

@@ -169,9 +169,11 @@ class PlanScreen(RecipeFileScreen):
         self.app.push_screen(PickerScreen("Plan for a GPU", card_picks()), take)
 
     def action_leave_field(self) -> None:
-        """Stop a rehearsal; else let the number keys work again."""
+        """Stop a rehearsal, or a launch that waits; else let the number keys work again."""
         if self.is_rehearsing:
             self.stop_rehearsal()
+        elif self.forget_launch():
+            self.notify("It will not be launched.")
         else:
             self.set_focus(None)
 

@@ -42,7 +42,7 @@ FIELDS: tuple[FieldSpec, ...] = (
     FieldSpec("rt.loss_type", "Loss", _LOSSES, objectives=("rt",), more=True),
     FieldSpec("rt.label_smoothing", "Smoothing", objectives=("rt",), more=True),
     FieldSpec("reward.center_rewards_coefficient", "Centring", objectives=("reward",), more=True),
-    FieldSpec("rlhf.reward_weights", "Reward weights", objectives=("rlhf",), kind="numbers", more=True),
+    FieldSpec("rlhf.reward_weights", "Reward mix", objectives=("rlhf",), kind="numbers", more=True),
     FieldSpec("rlhf.beta", "KL beta", objectives=("rlhf",), more=True),
     FieldSpec("rlhf.temperature", "Temperature", objectives=("rlhf",), more=True),
     FieldSpec("data.chat_template", "Template", objectives=_CHATS, kind="text", picker="template", more=True),

@@ -29,7 +29,7 @@ _ROOM_FOR_ALL = 38
 _DEFAULTS = Recipe(model="-", dataset={"path": "-"}).model_dump(mode="json") | {"model": "", "name": ""}  # type: ignore[arg-type]
 _DEFAULTS["dataset"]["path"] = ""
 # What a setting's docstring says of a value that is left out.
-_LEFT_OUT = re.compile(r"(?:default|null): ((?:[^;.]|\.(?=\d))*[^;.\s])")
+_LEFT_OUT = re.compile(r"(?:default|null): (.+?)(?:[.;](?:\s|$)|$)")
 
 
 class PlanForm(VerticalScroll, can_focus=False):

@@ -87,6 +87,14 @@ class RowView(VerticalScroll, can_focus=True):
         cut = any(one.tokens.cut_at is not None or one.tokens.dropped for one in rendered)
         self._put(Content(""), texts, legend(cut, ascii))
 
+    def show_previews(self, rendered: Sequence[Rendered]) -> None:
+        """Rows of a dataset that is not on this disk, as a worker got them."""
+        self.border_title = "First rows"
+        ascii = bool(getattr(self.app, "ascii_only", False))
+        texts = [Content.assemble((f"{one.title}: {tokens_note(one.tokens)}", _MUTED), "\n",
+                                  tokens_content(one.tokens, ascii)) for one in rendered]
+        self._put(Content(""), [Content("\n\n").join(texts)], legend(True, ascii))
+
     def show_packed(self, sequences: Sequence[Tokens]) -> None:
         """Sequences of several rows each, as packing joins them."""
         self.border_title = "Packed sequences (p shows rows)"
@@ -128,6 +136,15 @@ def packed_sequences(check: DataCheck | None) -> list[Tokens]:
     document = (check.document if check else None) or {}
     return [Tokens(one["tokens"], one["trained"], one["special"], starts=one["starts"])
             for one in document.get("packed_preview", ())]
+
+
+def previewed_rows(check: DataCheck | None) -> list[Rendered]:
+    """The rows that a check looked at first, each called by its place."""
+    document = (check.document if check else None) or {}
+    return [Rendered(" ".join(filter(None, (f"{sanitise(one['source'])}:{one['line']}", one["side"]))),
+                     Tokens(one["tokens"], one["trained"], one["special"], one["truncated_at"], dropped=one["dropped"],
+                            omitted=one["omitted"]))
+            for one in document.get("preview", ())]
 
 
 def example_contents(item: Located) -> list[Content]:

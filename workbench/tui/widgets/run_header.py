@@ -95,20 +95,23 @@ class StageLine(Lines):
 
     def compose_lines(self, width: int) -> list[Content]:
         """The line."""
-        return [stage_content(self._run, self._stages, self.ascii)] if self._run is not None and self._stages else []
+        if self._run is None or not self._stages:
+            return []
+        whole, short = (stage_content(self._run, self._stages, self.ascii, short) for short in (False, True))
+        return [whole if whole.cell_length <= width else short]
 
 
-def stage_content(run: RunDirectory, stages: Sequence[Stage], ascii: bool) -> Content:
+def stage_content(run: RunDirectory, stages: Sequence[Stage], ascii: bool, short: bool = False) -> Content:
     """Where a run stands in its pipeline: `stage 2 of 3 · sft finished → [dpo running]`, and the keys to its
-    neighbours."""
+    neighbours; in short, of what is finished only the name."""
     place = next((index for index, stage in enumerate(stages) if stage.run == run), 0)
     parts = [Content.styled(f"stage {place + 1} of {len(stages)}", "bold")]
     for index, stage in enumerate(stages):
-        words = f"{stage.objective} {stage.state}"
+        words = stage.objective if short and stage.state == "finished" else f"{stage.objective} {stage.state}"
         parts += [Content.styled(" - " if ascii else " · ", _MUTED) if index == 0 else
                   Content.styled(" > " if ascii else " → ", _MUTED),
                   Content.styled(f"[{words}]" if index == place else words, STATE_STYLES[stage.state])]
-    keys = [*(["< stage before"] if place else []), *(["> stage after"] if place + 1 < len(stages) else [])]
+    keys = [*(["< before"] if place else []), *(["> after"] if place + 1 < len(stages) else [])]
     return Content.assemble(*parts, ("   " + ", ".join(keys), _MUTED))
 
 
