@@ -85,7 +85,7 @@ class TrainingSettings(Section):
     save_total_limit: Positive = 2
     """Checkpoints kept; older ones are deleted."""
     eval_steps: Positive | None = None
-    """Evaluate every so many steps; default: once an epoch when there is something to evaluate on."""
+    """Evaluate every so many steps; default: once an epoch."""
     eval_on_start: bool = True
     """Evaluate before the first step, too: what training is compared with."""
     early_stopping_patience: Positive | None = None

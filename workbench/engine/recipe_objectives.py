@@ -56,9 +56,9 @@ class RlhfSettings(Section):
     reward_weights: Annotated[tuple[float, ...], Field(strict=False)] | None = None
     """The weight of each reward, when there are several."""
     num_generations: Annotated[int, Field(ge=2)] | None = None
-    """Answers per prompt; default: 8, or what divides the effective batch."""
+    """Answers per prompt; default: up to 8, as the batch divides."""
     max_completion_length: Positive | None = None
-    """Tokens an answer may have; default: 256, or half of a shorter `max_length`."""
+    """Tokens an answer may have; default: 256, or half of max_length."""
     beta: NotNegative | None = None
     """Weight of the KL term that holds the model to where it began; default: 0 for grpo, 0.05 for rloo."""
     temperature: Annotated[float, Field(gt=0)] = 1.0

@@ -12,6 +12,9 @@ from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
 
 POLL_SECONDS = 0.25
+# Beside the loss: what tells whether an objective other than likelihood gets anywhere.
+_BESIDE_LOSS = (("train/reward", "reward"), ("train/rewards/margins", "margin"), ("train/margin", "margin"),
+                ("train/log_odds", "log-odds"), ("train/grad_norm", "grad"), ("train/learning_rate", "lr"))
 
 
 def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
@@ -52,7 +55,7 @@ def step_line(follower: RunFollower, index: int) -> str:
     step = loss.steps[index]
     total = state.total_steps or 0
     parts = [f"step {step:>{len(str(total))}}/{total or '?'}", f"loss {number(loss.values[index])}"]
-    for name, label in (("train/grad_norm", "grad"), ("train/learning_rate", "lr")):
+    for name, label in _BESIDE_LOSS:
         series = state.metrics.get(name)
         if series and index < len(series) and series.steps[index] == step:
             parts.append(f"{label} {number(series.values[index], 3)}")
