@@ -16,8 +16,8 @@ from workbench.worker.callbacks.samples import SamplesCallback, answer
 from workbench.worker.callbacks.scores import SHOWN, ScoresCallback, samples_callback
 from workbench.worker.callbacks.stopwatch import Stopwatch
 from workbench.worker.loading import load_model, load_tokenizer
-from workbench.worker.objectives import shuffled_if_kept_in_order
-from workbench.worker.rewards import LazyReward
+from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
+from workbench.worker.rewards import LazyReward, scores
 
 pytestmark = pytest.mark.slow
 
@@ -65,6 +65,32 @@ def test_a_function_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FUNCTIONS)
     answers = {"answer": ["LoRA", None, "x"]}
     assert scored(f"{tmp_path}/mine.py:good", "LoRA it is", "b", "c", columns=answers) == [1.0, None, 0.0]
+
+
+def test_a_module_has_what_a_module_has(tmp_path: Path) -> None:
+    (tmp_path / "wanted_length.py").write_text("LENGTH = 3\n")
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\nfrom wanted_length import LENGTH\n\n"
+        "@dataclass\nclass Rule:\n    length: int\n\n"
+        "def good(completions, **_):\n"
+        "    return [float(len(c[0]['content']) == Rule(LENGTH).length) for c in completions]\n")
+    assert scored(f"{tmp_path}/mine.py:good", "abc", "abcd") == [1.0, 0.0]
+
+
+def test_plain_texts_are_scored_as_they_were_learned(tmp_path: Path) -> None:
+    source = resolve_model("tiny-base")
+    tokenizer, _ = load_tokenizer(source)
+    model = load_model(source, dtype=torch.float32, device=CPU, rewards=True)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    recipe = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary", "objective": "reward",
+                                    "tuning": "full"})
+    texts = {"chosen": "LoRA trains two small matrices.", "rejected": "No."}
+    trainer = objective_module("reward").build_trainer(recipe, model, tokenizer, Dataset.from_list([texts]), None, CPU,
+                                                       str(tmp_path), [])
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    with torch.inference_mode():
+        wanted = model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0]
+    assert scores(model, tokenizer, list(texts.values())) == pytest.approx(wanted.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize(("name", "words"), [

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,15 @@ def _exact_match(columns: Sequence[str]) -> Reward:
 
 def _loaded(source: RewardSource) -> Callable[..., Any]:
     assert source.path is not None
-    spec = importlib.util.spec_from_file_location(source.path.stem, source.path)
+    spec = importlib.util.spec_from_file_location(f"_reward_{source.path.stem}", source.path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles look a module up by its name.
+    sys.modules[spec.name] = module
+    # Last, so that nothing beside the file stands in the way of a library.
+    if (folder := str(source.path.parent)) not in sys.path:
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's own code may raise anything
@@ -120,7 +126,8 @@ class _Checked:
             scores = self._function(**columns)
         except Exception as error:  # the user's own code may raise anything
             raise InputError(f"{self._where} failed: {_told(error)}",
-                              "It is called with prompts, completions and the rows' columns, each a list.") from error
+                              "It is called with prompts, completions and the rows' columns, each a list: take those "
+                              "that you do not use as **rest.") from error
         wanted = len(columns["completions"])
         hint = "It returns a list with one number, or None, for each completion."
         if not isinstance(scores, list | tuple):
@@ -165,11 +172,11 @@ class RewardModel:
 
 
 def scores(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any]) -> list[float]:
-    """A reward model's score of each conversation (a list of messages) or text."""
+    """A reward model's score of each conversation (a list of messages) or text, which ends as trl's RewardTrainer lets
+    it end."""
     found: list[float] = []
     for first in range(0, len(conversations), _BATCH):
-        texts = [text if isinstance(text, str) else tokenizer.apply_chat_template(text, tokenize=False)
-                 for text in conversations[first:first + _BATCH]]
+        texts = [_rendered(text, tokenizer) for text in conversations[first:first + _BATCH]]
         rendered = not isinstance(conversations[0], str)
         inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right",
                            add_special_tokens=not rendered).to(model.device)
@@ -177,3 +184,10 @@ def scores(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, conversat
             found += model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, 0].tolist()
     return found
 
+
+def _rendered(conversation: Any, tokenizer: PreTrainedTokenizerBase) -> str:
+    if isinstance(conversation, str):
+        end = str(tokenizer.eos_token)
+        return conversation if conversation.endswith(end) else conversation + end
+    text: str = tokenizer.apply_chat_template(conversation, tokenize=False)
+    return text
