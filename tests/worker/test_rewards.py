@@ -57,6 +57,8 @@ def nothing(completions, **columns):
     pass
 def broken(completions, **columns):
     raise KeyError("gone")
+def leaving(completions, **columns):
+    raise SystemExit(3)
 constant = 3
 """
 
@@ -96,13 +98,15 @@ def test_plain_texts_are_scored_as_they_were_learned(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "words"), [
     ("short", "returned 1 rewards for 2 completions"), ("words", "returned 'high' as a reward"),
     ("endless", "returned inf as a reward"), ("nothing", "returned NoneType, not a list"),
-    ("broken", "failed: KeyError: 'gone'"), ("constant", "has no function constant"),
+    ("broken", "failed: KeyError: 'gone'"),
+    ("leaving", "failed: SystemExit: 3"), ("constant", "has no function constant"),
     ("absent", "has no function absent")])
 def test_what_is_wrong_with_a_function_is_one_sentence(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FUNCTIONS)
     with pytest.raises(InputError, match=words) as error:
         scored(f"{tmp_path}/mine.py:{name}", "a", "b")
     assert str(tmp_path / "mine.py") in error.value.message
+    assert name != "absent" or error.value.hint == "It has: good, short, words, endless, nothing, broken, leaving."
 
 
 def test_a_module_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What scores answers in reinforcement learning, as functions in trl's form: one number for each completion."""
 
 import importlib.util
+import inspect
 import json
 import math
 import re
@@ -106,11 +107,13 @@ def _loaded(source: RewardSource) -> Callable[..., Any]:
         sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise InputError(f"{source.path} cannot be loaded: {_told(error)}") from error
     function = getattr(module, source.value, None)
     if not callable(function):
-        raise InputError(f"{source.path} has no function {source.value}.")
+        there = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        raise InputError(f"{source.path} has no function {source.value}.",
+                         f"It has: {', '.join(there)}." if there else "Name one that is defined there.")
     return function  # type: ignore[no-any-return]
 
 
@@ -124,7 +127,7 @@ class _Checked:
     def __call__(self, **columns: Any) -> list[float | None]:
         try:
             scores = self._function(**columns)
-        except Exception as error:  # the user's own code may raise anything
+        except (Exception, SystemExit) as error:  # the user's own code may raise anything
             raise InputError(f"{self._where} failed: {_told(error)}",
                               "It is called with prompts, completions and the rows' columns, each a list: take those "
                               "that you do not use as **rest.") from error
@@ -148,7 +151,7 @@ class _Checked:
         return number
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(str(error), 200)}"
 
 
@@ -189,5 +192,4 @@ def _rendered(conversation: Any, tokenizer: PreTrainedTokenizerBase) -> str:
     if isinstance(conversation, str):
         end = str(tokenizer.eos_token)
         return conversation if conversation.endswith(end) else conversation + end
-    text: str = tokenizer.apply_chat_template(conversation, tokenize=False)
-    return text
+    return str(tokenizer.apply_chat_template(conversation, tokenize=False))
