@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from workbench.engine.errors import InputError
-from workbench.engine.objective_checks import answer_length, generations, objective_problems
+from workbench.engine.objective_checks import answer_length, generations, label_imbalance, objective_problems
 from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.paths import assets_dir
 from workbench.engine.planning import memory_case
@@ -120,3 +120,15 @@ def test_adapters_want_ten_times_the_rate_of_full_training() -> None:
         assert default_learning_rate(objective, "lora") == pytest.approx(10 * default_learning_rate(objective, "full"))
     assert parse_recipe("model: tiny-base\ndataset: a\nobjective: dpo\n").learning_rate == 1e-5
     assert list(TUNINGS) == ["full", "lora", "qlora"]
+
+
+@pytest.mark.parametrize(("good", "bad", "weights", "words"), [
+    (60, 60, {}, None), (80, 60, {}, None), (60, 5, {}, "kto.undesirable_weight: 12 would balance them"),
+    (60, 5, {"undesirable_weight": 12.0}, None), (10, 40, {}, "kto.desirable_weight: 4 would balance them"),
+    (8, 0, {}, "All 8 answers are good ones"), (0, 8, {}, "All 8 answers are bad ones"),
+    (60, 60, {"desirable_weight": 0.0}, "a weight of zero leaves one kind out"),
+])
+def test_labels_out_of_balance_are_told(good: int, bad: int, weights: dict[str, float], words: str | None) -> None:
+    recipe = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary", "objective": "kto", "kto": weights})
+    told = label_imbalance(recipe, good, bad)
+    assert told is None if words is None else told is not None and words in told

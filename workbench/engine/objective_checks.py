@@ -62,6 +62,24 @@ def kl_weight(recipe: Recipe) -> float:
     return 0.05 if recipe.rlhf.algorithm == "rloo" else 0.0
 
 
+def label_imbalance(recipe: Recipe, good: int, bad: int) -> str | None:
+    """What the user should know of so many good and bad answers under KTO's weights; None where they are in balance.
+
+    Eq. (8) of the KTO paper (arXiv 2402.01306): good answers should count 1 to 4/3 times as much as bad ones together;
+    here bad ones may do so, too.
+    """
+    if not good or not bad:
+        there, lacking = ("good", "bad") if good else ("bad", "good")
+        return (f"All {good + bad:,} answers are {there} ones: without {lacking} ones beside them the model only "
+                "drifts from where it began.")
+    up, down = good * recipe.kto.desirable_weight, bad * recipe.kto.undesirable_weight
+    if up and down and 3 / 4 <= up / down <= 4 / 3:
+        return None
+    name, weight = ("desirable_weight", down / good) if good < bad else ("undesirable_weight", up / bad)
+    way_out = f"kto.{name}: {weight:.3g} would balance them" if weight else "a weight of zero leaves one kind out"
+    return f"{good:,} good answers count {up:,.4g}, {bad:,} bad ones {down:,.4g}: {way_out}."
+
+
 def _rlhf(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:
     settings = recipe.rlhf
     rewards = reward_references(recipe)

@@ -17,6 +17,7 @@ from workbench.engine.data.check import check_structure
 from workbench.engine.data.examples import Rejected
 from workbench.engine.data.findings import Finding, refused
 from workbench.engine.data.sources import DataError
+from workbench.engine.objective_checks import label_imbalance
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.worker.data.examples import STREAM_ROWS, Examples, Rows, RowsFolder, load_examples, read_anywhere
@@ -94,6 +95,10 @@ def training_rows(recipe: Recipe, model: ModelSource, run: RunDirectory, tokeniz
         refuse(recipe, folder, findings)
         for finding in findings:
             reporter.alert(finding.message)
+        if recipe.objective == "kto" and isinstance(examples.train, Dataset):
+            good = sum(examples.train["label"])
+            if words := label_imbalance(recipe, good, len(examples.train) - good):
+                reporter.alert(words)
         yield TrainingRows(examples.train, examples.held_out)
 
 
