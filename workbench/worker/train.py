@@ -37,9 +37,9 @@ def main(run_id: str) -> int:
         ending = STOPPED
     except Exception as error:  # the journal must say how every run ended
         traceback.print_exc()
-        message = error.message if isinstance(error, WorkbenchError) else str(error)
-        ending = explain_exception(type(error).__name__, message)
-        if isinstance(error, WorkbenchError) and error.hint:
+        ours = isinstance(error, WorkbenchError)
+        ending = explain_exception(type(error).__name__, error.message if ours else str(error), ours)
+        if ours and error.hint:
             ending = replace(ending, suggestion=error.hint)
     reporter.ended(ending)
     return 1 if ending.outcome == "failed" else 0
