@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from trl.trainer.utils import RepeatSampler
 
 from tests.conftest import RunCommand
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.errors import InputError
+from workbench.engine.objective_checks import steps_per_epoch
 from workbench.engine.recipe import Recipe
 from workbench.worker.callbacks.samples import SamplesCallback, answer
 from workbench.worker.callbacks.scores import SHOWN, ScoresCallback, samples_callback
@@ -202,3 +204,15 @@ def test_labelled_answers_are_shuffled_since_trl_takes_them_in_order() -> None:
     labels = shuffled_if_kept_in_order(recipe_of("kto"), rows)["label"]
     assert 10 < sum(labels[:50]) < 40
     assert shuffled_if_kept_in_order(recipe_of("sft"), rows) is rows
+
+
+@pytest.mark.parametrize(("rows", "batch", "accumulation", "generations"), [
+    (10, 16, 1, 4), (10, 4, 2, 4), (11, 8, 2, 8), (4, 2, 2, 2)])
+def test_an_epoch_has_as_many_steps_as_trl_takes(rows: int, batch: int, accumulation: int, generations: int) -> None:
+    recipe = Recipe.model_validate({
+        "model": "tiny-base", "dataset": "glossary", "objective": "rlhf", "rlhf": {"num_generations": generations},
+        "training": {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}})
+    answers = batch * accumulation
+    # Each group of prompts is read once for every micro-batch of it.
+    read = len(RepeatSampler(range(rows), generations, batch_size=answers // generations, repeat_count=accumulation))
+    assert steps_per_epoch(recipe, rows) == read // answers // accumulation

@@ -1,5 +1,6 @@
 """What an objective asks of a recipe beyond types: said before anything is loaded."""
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,18 @@ def generations(recipe: Recipe) -> int:
     if recipe.rlhf.num_generations is not None:
         return recipe.rlhf.num_generations
     return max(number for number in range(1, MOST_GENERATIONS + 1) if recipe.effective_batch_size % number == 0)
+
+
+def steps_per_epoch(recipe: Recipe, rows: int) -> int:
+    """Optimizer steps on one device that take `rows` (or packed sequences) in once, as transformers counts them.
+
+    In reinforcement learning a batch counts answers, several to a prompt; prompts that fill no step are left out.
+    """
+    training = recipe.training
+    if recipe.objective == "rlhf":
+        return max(rows * generations(recipe) // recipe.effective_batch_size, 1)
+    batches = math.ceil(rows / training.per_device_train_batch_size)
+    return max(math.ceil(batches / training.gradient_accumulation_steps), 1)
 
 
 def answer_length(recipe: Recipe) -> int:

@@ -24,7 +24,7 @@ from workbench.engine.memory.estimate import MemoryEstimate, estimate_memory
 from workbench.engine.memory.fitting import MOST_TOKENS
 from workbench.engine.memory.suggestions import Suggestion, suggest
 from workbench.engine.memory.terms import CUDA_CONTEXT
-from workbench.engine.objective_checks import generations, objective_problems, reward_parameters
+from workbench.engine.objective_checks import generations, objective_problems, reward_parameters, steps_per_epoch
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.history import History, read_history
 
@@ -223,8 +223,7 @@ def planned_steps(recipe: Recipe, rows: int | None) -> int | None:
     if rows is None or training.packing:
         return None
     rows -= 0 if recipe.dataset.eval_parts else math.ceil(rows * recipe.dataset.eval_fraction)
-    batches = math.ceil(rows / training.per_device_train_batch_size)
-    return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
+    return math.ceil(training.num_train_epochs * steps_per_epoch(recipe, rows))
 
 
 def _planned_tokens(recipe: Recipe, facts: DatasetFacts | None, tokens: TokenFacts | None,
