@@ -183,6 +183,18 @@ def test_what_cannot_be_resumed_says_why(home: Path) -> None:
         resume(third, never_planned)
 
 
+def test_a_resumed_stage_keeps_the_shape_that_later_ones_go_on_with(home: Path) -> None:
+    first = stage(home, 1, 0, "failed", None)
+    second = stage(home, 2, 1, "stopped", first)
+    third = stage(home, 3, 2, "stopped", second)
+    third.recipe.write_text(third.recipe.read_text().replace("tiny-base", str(first.model)))
+    before = sorted(run.id for run in (first, second, third))
+    with pytest.raises(InputError, match=r"chain-3: lora\.lora_r is 16, and 4 in the adapter") as error:
+        resume(first, lambda recipe: make_plan(recipe, None, [], host_snapshot()), ["lora.lora_r=4"])
+    assert error.value.hint == "Resume with the shape it had, or train the recipe again."
+    assert sorted(summary.id for summary in list_runs()) == before
+
+
 @pytest.mark.parametrize(("outcome", "words"), [("failed", "failed"), ("stopped", "was stopped"),
                                                 ("crashed", "crashed"), ("deleted", "was deleted")])
 def test_a_stage_that_never_came_names_the_one_before(home: Path, outcome: str, words: str) -> None:
