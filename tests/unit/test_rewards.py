@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from workbench.engine.errors import InputError
+from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.objective_checks import answer_length, generations, label_imbalance, objective_problems
 from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.paths import assets_dir
-from workbench.engine.planning import memory_case
+from workbench.engine.planning import make_plan, memory_case
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import parse_recipe
 from workbench.engine.rewards import reward_names, reward_source
@@ -132,3 +133,13 @@ def test_labels_out_of_balance_are_told(good: int, bad: int, weights: dict[str, 
     recipe = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary", "objective": "kto", "kto": weights})
     told = label_imbalance(recipe, good, bad)
     assert told is None if words is None else told is not None and words in told
+
+
+def test_fewer_prompts_than_a_step_asks_are_refused() -> None:
+    settings = "  max_rows: 3\nobjective: rlhf\nrlhf: {reward: json, num_generations: 4}\n"
+    text = "model: tiny-base\ndataset:\n  path: glossary\n" + settings + "training: {per_device_train_batch_size: "
+    problems = make_plan(parse_recipe(text + "16, gradient_accumulation_steps: 1}"), None, [], host_snapshot()).problems
+    assert [problem.message for problem in problems] \
+        == ["A step asks 4 prompts (16 answers, 4 to each), and there are 3."]
+    plan = make_plan(parse_recipe(text + "4, gradient_accumulation_steps: 2}"), None, [], host_snapshot())
+    assert (plan.problems, plan.steps) == ((), 3), "of three epochs"

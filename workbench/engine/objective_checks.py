@@ -37,6 +37,16 @@ def generations(recipe: Recipe) -> int:
     return max(number for number in range(1, MOST_GENERATIONS + 1) if recipe.effective_batch_size % number == 0)
 
 
+def planned_steps(recipe: Recipe, rows: int | None) -> int | None:
+    """Optimizer steps on one device, as transformers counts them; None while the rows are unknown or packed."""
+    training = recipe.training
+    if training.max_steps > 0:
+        return training.max_steps
+    if rows is None or training.packing:
+        return None
+    return math.ceil(training.num_train_epochs * steps_per_epoch(recipe, rows))
+
+
 def steps_per_epoch(recipe: Recipe, rows: int) -> int:
     """Optimizer steps on one device that take `rows` (or packed sequences) in once, as transformers counts them.
 
@@ -47,6 +57,17 @@ def steps_per_epoch(recipe: Recipe, rows: int) -> int:
         return max(rows * generations(recipe) // recipe.effective_batch_size, 1)
     batches = math.ceil(rows / training.per_device_train_batch_size)
     return max(math.ceil(batches / training.gradient_accumulation_steps), 1)
+
+
+def too_few_prompts(recipe: Recipe, rows: int) -> Iterator[Problem]:
+    """(field, sentence, hint) where reinforcement learning cannot fill a single step: trl leaves the rest out."""
+    prompts = recipe.effective_batch_size // generations(recipe)
+    if recipe.objective == "rlhf" and rows < prompts:
+        yield ("training.per_device_train_batch_size",
+               f"A step asks {prompts:,} prompts ({recipe.effective_batch_size:,} answers, {generations(recipe)} to "
+               f"each), and there are {rows:,}.",
+               "Lower training.per_device_train_batch_size or gradient_accumulation_steps, or raise "
+               "rlhf.num_generations.")
 
 
 def answer_length(recipe: Recipe) -> int:

@@ -17,7 +17,8 @@ from workbench.engine.data.check import check_structure
 from workbench.engine.data.examples import Rejected
 from workbench.engine.data.findings import Finding, refused
 from workbench.engine.data.sources import DataError
-from workbench.engine.objective_checks import label_imbalance
+from workbench.engine.errors import InputError
+from workbench.engine.objective_checks import label_imbalance, too_few_prompts
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.worker.data.examples import STREAM_ROWS, Examples, Rows, RowsFolder, load_examples, read_anywhere
@@ -95,11 +96,18 @@ def training_rows(recipe: Recipe, model: ModelSource, run: RunDirectory, tokeniz
         refuse(recipe, folder, findings)
         for finding in findings:
             reporter.alert(finding.message)
-        if recipe.objective == "kto" and isinstance(examples.train, Dataset):
-            good = sum(examples.train["label"])
-            if words := label_imbalance(recipe, good, len(examples.train) - good):
-                reporter.alert(words)
+        if isinstance(examples.train, Dataset):
+            _check_for_objective(recipe, examples.train, reporter)
         yield TrainingRows(examples.train, examples.held_out)
+
+
+def _check_for_objective(recipe: Recipe, rows: Dataset, reporter: Reporter) -> None:
+    for _, message, hint in too_few_prompts(recipe, len(rows)):
+        raise InputError(message, hint)
+    if recipe.objective == "kto":
+        good = sum(rows["label"])
+        if words := label_imbalance(recipe, good, len(rows) - good):
+            reporter.alert(words)
 
 
 def refuse(recipe: Recipe, run: Path, findings: Iterable[Finding]) -> None:
