@@ -206,6 +206,24 @@ def test_labelled_answers_are_shuffled_since_trl_takes_them_in_order() -> None:
     assert shuffled_if_kept_in_order(recipe_of("sft"), rows) is rows
 
 
+def test_labels_of_one_kind_after_the_other(workbench: RunCommand, tmp_path: Path) -> None:
+    def labelled(good: int, bad: int) -> str:
+        return "\n".join(json.dumps({"prompt": f"Question {number}?", "completion": f"Answer {number}.",
+                                     "label": number < good}) for number in range(good + bad))
+
+    (tmp_path / "train.jsonl").write_text(labelled(20, 4))
+    (tmp_path / "held-out.jsonl").write_text(labelled(16, 16).replace("Question", "Ask"))
+    recipe = tmp_path / "kto.yaml"
+    recipe.write_text("model: tiny-base\ndataset: {path: train.jsonl, eval_path: held-out.jsonl}\nobjective: kto\n"
+                      "hardware: {probe: false}\ntraining: {max_steps: 2, per_device_train_batch_size: 4,"
+                      " gradient_accumulation_steps: 1, per_device_eval_batch_size: 8}\n")
+    shown = json.loads(workbench("train", str(recipe), "--json").stdout)
+    assert shown["state"] == "finished", shown["explanation"]
+    assert "20 good answers count 20, 4 bad ones 4: kto.undesirable_weight: 5 would balance them." in [
+        alert["message"] for alert in shown["alerts"]]
+    assert [step for step, _ in shown["metrics"]["eval/rewards/margins"]] == [0, 2]
+
+
 @pytest.mark.parametrize(("rows", "batch", "accumulation", "generations"), [
     (10, 16, 1, 4), (10, 4, 2, 4), (11, 8, 2, 8), (4, 2, 2, 2)])
 def test_an_epoch_has_as_many_steps_as_trl_takes(rows: int, batch: int, accumulation: int, generations: int) -> None:

@@ -60,7 +60,7 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     from workbench.worker.checkpoints import CheckpointCallback
     from workbench.worker.data.packing import refuse_leaking_packs
     from workbench.worker.data.training_rows import training_rows
-    from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
+    from workbench.worker.objectives import objective_module
     from workbench.worker.probe import ProbeCallback
 
     recipe = load_recipe(run.recipe)
@@ -87,8 +87,8 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
-        recipe, model, tokenizer, shuffled_if_kept_in_order(recipe, rows.train), rows.held_out, model.device,
-        str(run.path), [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
+        recipe, model, tokenizer, rows.train, rows.held_out, model.device, str(run.path),
+        [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
     beginning.restore(trainer)
     guards.watch(trainer)
     refuse_leaking_packs(trainer)

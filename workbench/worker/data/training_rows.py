@@ -23,6 +23,7 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.worker.data.examples import STREAM_ROWS, Examples, Rows, RowsFolder, load_examples, read_anywhere
 from workbench.worker.data.token_facts import BATCH, TokenFacts, generation_ends
+from workbench.worker.objectives import shuffled_if_kept_in_order
 from workbench.worker.reporter import Reporter
 
 REJECTED_ROWS = "rejected_rows.jsonl"
@@ -98,7 +99,9 @@ def training_rows(recipe: Recipe, model: ModelSource, run: RunDirectory, tokeniz
             reporter.alert(finding.message)
         if isinstance(examples.train, Dataset):
             _check_for_objective(recipe, examples.train, reporter)
-        yield TrainingRows(examples.train, examples.held_out)
+        held_out = examples.held_out
+        yield TrainingRows(shuffled_if_kept_in_order(recipe, examples.train),
+                           shuffled_if_kept_in_order(recipe, held_out) if held_out is not None else None)
 
 
 def _check_for_objective(recipe: Recipe, rows: Dataset, reporter: Reporter) -> None:
