@@ -138,9 +138,7 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
 @app.command()
 def watch(run: RunArgument = "last") -> None:
     """Watch a run: on screen in a terminal, as plain lines elsewhere."""
-    found = support.find(run)
-    if run == "last":
-        found = support.at_work(found)
+    found = support.at_work(support.find(run)) if run == "last" else support.find(run)
     if support.is_interactive():
         support.open_app(start="watch", run=found)
     else:
@@ -152,7 +150,7 @@ def logs(run: RunArgument = "last", lines: Annotated[int, typer.Option("--lines"
     """Print the end of a run's log."""
     from workbench.engine.text import sanitise
 
-    found = support.find(run)
+    found = support.at_work(support.find(run)) if run == "last" else support.find(run)
     try:
         text = found.log.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -168,7 +166,7 @@ def stop(run: RunArgument = "last", json: Json = False) -> None:
     from workbench.engine.runs.control import send_command
     from workbench.engine.runs.store import summarise
 
-    found = support.find(run)
+    found = support.at_work(support.find(run)) if run == "last" else support.find(run)
     waiting = summarise(found).state == "waiting"
     send_command(found, "stop")
     if json:

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from workbench.engine.errors import InputError
-from workbench.engine.objective_checks import answer_length, generations, objective_problems
+from workbench.engine.hardware.host import host_snapshot
+from workbench.engine.objective_checks import answer_length, generations, label_imbalance, objective_problems
 from workbench.engine.objectives import OBJECTIVES
 from workbench.engine.paths import assets_dir
-from workbench.engine.planning import memory_case
+from workbench.engine.planning import make_plan, memory_case
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import parse_recipe
 from workbench.engine.rewards import reward_names, reward_source
@@ -120,3 +121,25 @@ def test_adapters_want_ten_times_the_rate_of_full_training() -> None:
         assert default_learning_rate(objective, "lora") == pytest.approx(10 * default_learning_rate(objective, "full"))
     assert parse_recipe("model: tiny-base\ndataset: a\nobjective: dpo\n").learning_rate == 1e-5
     assert list(TUNINGS) == ["full", "lora", "qlora"]
+
+
+@pytest.mark.parametrize(("good", "bad", "weights", "words"), [
+    (60, 60, {}, None), (80, 60, {}, None), (60, 5, {}, "kto.undesirable_weight: 12 would balance them"),
+    (60, 5, {"undesirable_weight": 12.0}, None), (10, 40, {}, "kto.desirable_weight: 4 would balance them"),
+    (8, 0, {}, "All 8 answers are good ones"), (0, 8, {}, "All 8 answers are bad ones"),
+    (60, 60, {"desirable_weight": 0.0}, "a weight of zero leaves one kind out"),
+])
+def test_labels_out_of_balance_are_told(good: int, bad: int, weights: dict[str, float], words: str | None) -> None:
+    recipe = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary", "objective": "kto", "kto": weights})
+    told = label_imbalance(recipe, good, bad)
+    assert told is None if words is None else told is not None and words in told
+
+
+def test_fewer_prompts_than_a_step_asks_are_refused() -> None:
+    settings = "  max_rows: 3\nobjective: rlhf\nrlhf: {reward: json, num_generations: 4}\n"
+    text = "model: tiny-base\ndataset:\n  path: glossary\n" + settings + "training: {per_device_train_batch_size: "
+    problems = make_plan(parse_recipe(text + "16, gradient_accumulation_steps: 1}"), None, [], host_snapshot()).problems
+    assert [problem.message for problem in problems] \
+        == ["A step asks 4 prompts (16 answers, 4 to each), and there are 3."]
+    plan = make_plan(parse_recipe(text + "4, gradient_accumulation_steps: 2}"), None, [], host_snapshot())
+    assert (plan.problems, plan.steps) == ((), 3), "of three epochs"

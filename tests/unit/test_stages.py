@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_chat_target import make_run
+from workbench import cli
 from workbench.engine.atomic import write_json
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.pipeline import Links, stage_links, stage_recipes
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe_file import RecipeError, parse_recipe, recipe_to_yaml, update_yaml
+from workbench.engine.runs import control, store
 from workbench.engine.runs.chain import StageOf, chain_from, chain_of, neighbours, stage_of
+from workbench.engine.runs.control import ControlReader
 from workbench.engine.runs.deletion import delete_run
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import Journal
@@ -148,6 +151,21 @@ def test_a_chain_is_its_newest_runs_in_order(home: Path) -> None:
     assert outcome_of(second) == "deleted"
 
 
+def test_the_last_run_is_the_stage_at_work(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = stage(home, 1, 0, None, None)
+    second = stage(home, 2, 1, None, first)
+    for run, event in ((first, "started"), (second, "waiting")):
+        with Journal(run.events) as journal:
+            journal.append(event)
+    for module in (store, control):
+        monkeypatch.setattr(module, "lock_holder", lambda lock: 1)
+    cli.stop("last")
+    assert [command.name for command in ControlReader(first).read()] == ["stop"]
+    assert list(ControlReader(second).read()) == []
+    cli.stop(second.id)
+    assert [command.name for command in ControlReader(second).read()] == ["stop"]
+
+
 def test_what_cannot_be_resumed_says_why(home: Path) -> None:
     def never_planned(recipe: object) -> Plan:
         raise AssertionError("nothing is to be started")
@@ -163,6 +181,18 @@ def test_what_cannot_be_resumed_says_why(home: Path) -> None:
     delete_run(first)
     with pytest.raises(RunError, match="Stage 1 of chain was deleted"):
         resume(third, never_planned)
+
+
+def test_a_resumed_stage_keeps_the_shape_that_later_ones_go_on_with(home: Path) -> None:
+    first = stage(home, 1, 0, "failed", None)
+    second = stage(home, 2, 1, "stopped", first)
+    third = stage(home, 3, 2, "stopped", second)
+    third.recipe.write_text(third.recipe.read_text().replace("tiny-base", str(first.model)))
+    before = sorted(run.id for run in (first, second, third))
+    with pytest.raises(InputError, match=r"chain-3: lora\.lora_r is 16, and 4 in the adapter") as error:
+        resume(first, lambda recipe: make_plan(recipe, None, [], host_snapshot()), ["lora.lora_r=4"])
+    assert error.value.hint == "Resume with the shape it had, or train the recipe again."
+    assert sorted(summary.id for summary in list_runs()) == before
 
 
 @pytest.mark.parametrize(("outcome", "words"), [("failed", "failed"), ("stopped", "was stopped"),

@@ -170,6 +170,12 @@ def test_answers_that_all_earn_the_same_are_waited_for_and_told(tmp_path: Path) 
     assert "all answers to a prompt earned the same reward" in words
 
 
+def test_a_short_run_that_learned_nothing_says_so(tmp_path: Path) -> None:
+    listener = guarded(tmp_path, "rlhf", settings={
+        "rlhf": {"reward": "json", "num_generations": 2, "max_completion_length": 2}})
+    assert listener.alerts == [(3, "No step had both a gradient and a learning rate above zero: nothing was learned.")]
+
+
 def test_tokens_are_counted_as_the_loss_does() -> None:
     assert trained_tokens({"labels": torch.tensor([[5, -100, 7, 8]])}) == 2  # the first has nothing before it
     assert trained_tokens({"completion_mask": torch.tensor([[0, 1, 1], [0, 0, 1]])}) == 3

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerCallback
 
 from tests.conftest import RunCommand
 from workbench.engine.catalog.models import resolve_model
@@ -87,6 +87,25 @@ def test_pairs_and_demonstrations_mix(trainer: OrpoTrainer) -> None:
         [pair], [{**pair, "rejected_ids": None}], [{**other, "rejected_ids": None}, pair]))
     without = loss(trainer, [{**other, "rejected_ids": None}, {**pair, "rejected_ids": None}])
     torch.testing.assert_close(mixed - without, (alone - plain) / 2, atol=1e-5, rtol=1e-4)  # a mean over two rows
+
+
+def test_an_evaluation_between_two_logs_keeps_its_figures_apart(trainer: OrpoTrainer) -> None:
+    logged: list[dict[str, float]] = []
+    trainer.add_callback(type("Logs", (TrainerCallback,), {
+        "on_log": lambda self, args, state, control, logs, **_: logged.append(dict(logs))}))
+    better, worse = ({**row, "chosen_ids": row[f"{name}_ids"], "rejected_ids": row[f"{other}_ids"]}
+                     for row in rows(trainer.processing_class)[:1]
+                     for name, other in (("chosen", "rejected"), ("rejected", "chosen")))
+    with torch.no_grad():
+        trainer.model.train()
+        loss(trainer, [better])
+        trainer.model.eval()
+        loss(trainer, [worse])
+        trainer.log({"eval_loss": 1.0})
+        trainer.model.train()
+        trainer.log({"loss": 1.0})
+    (evaluated, learned), margin = logged, "rewards/margins"
+    assert evaluated[f"eval_{margin}"] == pytest.approx(-learned[margin], rel=1e-4)
 
 
 def test_answers_are_told_apart_and_end(trainer: OrpoTrainer) -> None:

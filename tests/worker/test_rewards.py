@@ -7,17 +7,19 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
+from trl.trainer.utils import RepeatSampler
 
 from tests.conftest import RunCommand
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.errors import InputError
+from workbench.engine.objective_checks import steps_per_epoch
 from workbench.engine.recipe import Recipe
 from workbench.worker.callbacks.samples import SamplesCallback, answer
 from workbench.worker.callbacks.scores import SHOWN, ScoresCallback, samples_callback
 from workbench.worker.callbacks.stopwatch import Stopwatch
 from workbench.worker.loading import load_model, load_tokenizer
-from workbench.worker.objectives import shuffled_if_kept_in_order
-from workbench.worker.rewards import LazyReward
+from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
+from workbench.worker.rewards import LazyReward, scores
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +59,8 @@ def nothing(completions, **columns):
     pass
 def broken(completions, **columns):
     raise KeyError("gone")
+def leaving(completions, **columns):
+    raise SystemExit(3)
 constant = 3
 """
 
@@ -67,16 +71,44 @@ def test_a_function_of_ones_own(tmp_path: Path) -> None:
     assert scored(f"{tmp_path}/mine.py:good", "LoRA it is", "b", "c", columns=answers) == [1.0, None, 0.0]
 
 
+def test_a_module_has_what_a_module_has(tmp_path: Path) -> None:
+    (tmp_path / "wanted_length.py").write_text("LENGTH = 3\n")
+    (tmp_path / "mine.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n\nfrom wanted_length import LENGTH\n\n"
+        "@dataclass\nclass Rule:\n    length: int\n\n"
+        "def good(completions, **_):\n"
+        "    return [float(len(c[0]['content']) == Rule(LENGTH).length) for c in completions]\n")
+    assert scored(f"{tmp_path}/mine.py:good", "abc", "abcd") == [1.0, 0.0]
+
+
+def test_plain_texts_are_scored_as_they_were_learned(tmp_path: Path) -> None:
+    source = resolve_model("tiny-base")
+    tokenizer, _ = load_tokenizer(source)
+    model = load_model(source, dtype=torch.float32, device=CPU, rewards=True)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    recipe = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary", "objective": "reward",
+                                    "tuning": "full"})
+    texts = {"chosen": "LoRA trains two small matrices.", "rejected": "No."}
+    trainer = objective_module("reward").build_trainer(recipe, model, tokenizer, Dataset.from_list([texts]), None, CPU,
+                                                       str(tmp_path), [])
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    with torch.inference_mode():
+        wanted = model.eval()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 0]
+    assert scores(model, tokenizer, list(texts.values())) == pytest.approx(wanted.tolist(), abs=1e-5)
+
+
 @pytest.mark.parametrize(("name", "words"), [
     ("short", "returned 1 rewards for 2 completions"), ("words", "returned 'high' as a reward"),
     ("endless", "returned inf as a reward"), ("nothing", "returned NoneType, not a list"),
-    ("broken", "failed: KeyError: 'gone'"), ("constant", "has no function constant"),
+    ("broken", "failed: KeyError: 'gone'"),
+    ("leaving", "failed: SystemExit: 3"), ("constant", "has no function constant"),
     ("absent", "has no function absent")])
 def test_what_is_wrong_with_a_function_is_one_sentence(name: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(FUNCTIONS)
     with pytest.raises(InputError, match=words) as error:
         scored(f"{tmp_path}/mine.py:{name}", "a", "b")
     assert str(tmp_path / "mine.py") in error.value.message
+    assert name != "absent" or error.value.hint == "It has: good, short, words, endless, nothing, broken, leaving."
 
 
 def test_a_module_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
@@ -172,3 +204,33 @@ def test_labelled_answers_are_shuffled_since_trl_takes_them_in_order() -> None:
     labels = shuffled_if_kept_in_order(recipe_of("kto"), rows)["label"]
     assert 10 < sum(labels[:50]) < 40
     assert shuffled_if_kept_in_order(recipe_of("sft"), rows) is rows
+
+
+def test_labels_of_one_kind_after_the_other(workbench: RunCommand, tmp_path: Path) -> None:
+    def labelled(good: int, bad: int) -> str:
+        return "\n".join(json.dumps({"prompt": f"Question {number}?", "completion": f"Answer {number}.",
+                                     "label": number < good}) for number in range(good + bad))
+
+    (tmp_path / "train.jsonl").write_text(labelled(20, 4))
+    (tmp_path / "held-out.jsonl").write_text(labelled(16, 16).replace("Question", "Ask"))
+    recipe = tmp_path / "kto.yaml"
+    recipe.write_text("model: tiny-base\ndataset: {path: train.jsonl, eval_path: held-out.jsonl}\nobjective: kto\n"
+                      "hardware: {probe: false}\ntraining: {max_steps: 2, per_device_train_batch_size: 4,"
+                      " gradient_accumulation_steps: 1, per_device_eval_batch_size: 8}\n")
+    shown = json.loads(workbench("train", str(recipe), "--json").stdout)
+    assert shown["state"] == "finished", shown["explanation"]
+    assert "20 good answers count 20, 4 bad ones 4: kto.undesirable_weight: 5 would balance them." in [
+        alert["message"] for alert in shown["alerts"]]
+    assert [step for step, _ in shown["metrics"]["eval/rewards/margins"]] == [0, 2]
+
+
+@pytest.mark.parametrize(("rows", "batch", "accumulation", "generations"), [
+    (10, 16, 1, 4), (10, 4, 2, 4), (11, 8, 2, 8), (4, 2, 2, 2)])
+def test_an_epoch_has_as_many_steps_as_trl_takes(rows: int, batch: int, accumulation: int, generations: int) -> None:
+    recipe = Recipe.model_validate({
+        "model": "tiny-base", "dataset": "glossary", "objective": "rlhf", "rlhf": {"num_generations": generations},
+        "training": {"per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation}})
+    answers = batch * accumulation
+    # Each group of prompts is read once for every micro-batch of it.
+    read = len(RepeatSampler(range(rows), generations, batch_size=answers // generations, repeat_count=accumulation))
+    assert steps_per_epoch(recipe, rows) == read // answers // accumulation

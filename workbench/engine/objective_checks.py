@@ -1,5 +1,6 @@
 """What an objective asks of a recipe beyond types: said before anything is loaded."""
 
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -36,6 +37,39 @@ def generations(recipe: Recipe) -> int:
     return max(number for number in range(1, MOST_GENERATIONS + 1) if recipe.effective_batch_size % number == 0)
 
 
+def planned_steps(recipe: Recipe, rows: int | None) -> int | None:
+    """Optimizer steps on one device, as transformers counts them; None while the rows are unknown or packed."""
+    training = recipe.training
+    if training.max_steps > 0:
+        return training.max_steps
+    if rows is None or training.packing:
+        return None
+    return math.ceil(training.num_train_epochs * steps_per_epoch(recipe, rows))
+
+
+def steps_per_epoch(recipe: Recipe, rows: int) -> int:
+    """Optimizer steps on one device that take `rows` (or packed sequences) in once, as transformers counts them.
+
+    In reinforcement learning a batch counts answers, several to a prompt; prompts that fill no step are left out.
+    """
+    training = recipe.training
+    if recipe.objective == "rlhf":
+        return max(rows * generations(recipe) // recipe.effective_batch_size, 1)
+    batches = math.ceil(rows / training.per_device_train_batch_size)
+    return max(math.ceil(batches / training.gradient_accumulation_steps), 1)
+
+
+def too_few_prompts(recipe: Recipe, rows: int) -> Iterator[Problem]:
+    """(field, sentence, hint) where reinforcement learning cannot fill a single step: trl leaves the rest out."""
+    prompts = recipe.effective_batch_size // generations(recipe)
+    if recipe.objective == "rlhf" and rows < prompts:
+        yield ("training.per_device_train_batch_size",
+               f"A step asks {prompts:,} prompts ({recipe.effective_batch_size:,} answers, {generations(recipe)} to "
+               f"each), and there are {rows:,}.",
+               "Lower training.per_device_train_batch_size or gradient_accumulation_steps, or raise "
+               "rlhf.num_generations.")
+
+
 def answer_length(recipe: Recipe) -> int:
     """Tokens an answer may have: the recipe's, else 256, or half of a shorter `max_length`."""
     return recipe.rlhf.max_completion_length or min(256, max(recipe.training.max_length // 2, 1))
@@ -60,6 +94,24 @@ def kl_weight(recipe: Recipe) -> float:
     if recipe.rlhf.beta is not None:
         return recipe.rlhf.beta
     return 0.05 if recipe.rlhf.algorithm == "rloo" else 0.0
+
+
+def label_imbalance(recipe: Recipe, good: int, bad: int) -> str | None:
+    """What the user should know of so many good and bad answers under KTO's weights; None where they are in balance.
+
+    Eq. (8) of the KTO paper (arXiv 2402.01306): good answers should count 1 to 4/3 times as much as bad ones together;
+    here bad ones may do so, too.
+    """
+    if not good or not bad:
+        there, lacking = ("good", "bad") if good else ("bad", "good")
+        return (f"All {good + bad:,} answers are {there} ones: without {lacking} ones beside them the model only "
+                "drifts from where it began.")
+    up, down = good * recipe.kto.desirable_weight, bad * recipe.kto.undesirable_weight
+    if up and down and 3 / 4 <= up / down <= 4 / 3:
+        return None
+    name, weight = ("desirable_weight", down / good) if good < bad else ("undesirable_weight", up / bad)
+    way_out = f"kto.{name}: {weight:.3g} would balance them" if weight else "a weight of zero leaves one kind out"
+    return f"{good:,} good answers count {up:,.4g}, {bad:,} bad ones {down:,.4g}: {way_out}."
 
 
 def _rlhf(recipe: Recipe, base_dir: Path | None) -> Iterator[Problem]:

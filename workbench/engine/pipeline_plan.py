@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from workbench.engine.catalog.models import resolve_model
-from workbench.engine.catalog.trained import lora_faults
+from workbench.engine.catalog.trained import adapter_shape, lora_faults
 from workbench.engine.errors import InputError
 from workbench.engine.pipeline import Links, field_in_stages, stage_links, stage_recipes
 from workbench.engine.planning import Plan, PlanProblem
@@ -46,11 +46,7 @@ def _shape_problems(stages: tuple[Recipe, ...], links: tuple[Links, ...], number
     stage, start = stages[number], links[number].start
     if start is None or "full" in (stage.tuning, stages[start].tuning):
         return []
-    ours, theirs = stage.lora, stages[start].lora
-    given = {name: getattr(theirs, name) for name in ("lora_r", "lora_alpha", "target_modules", "use_rslora")}
-    given["target_modules"] = sorted(theirs.target_modules) if isinstance(theirs.target_modules, tuple) \
-        else theirs.target_modules
-    return [PlanProblem(*fault) for fault in lora_faults(ours, given)]
+    return [PlanProblem(*fault) for fault in lora_faults(stage.lora, adapter_shape(stages[start].lora))]
 
 
 def _all_problems(recipe: Recipe, plans: list[Plan]) -> tuple[PlanProblem, ...]:

@@ -24,7 +24,13 @@ from workbench.engine.memory.estimate import MemoryEstimate, estimate_memory
 from workbench.engine.memory.fitting import MOST_TOKENS
 from workbench.engine.memory.suggestions import Suggestion, suggest
 from workbench.engine.memory.terms import CUDA_CONTEXT
-from workbench.engine.objective_checks import generations, objective_problems, reward_parameters
+from workbench.engine.objective_checks import (
+    generations,
+    objective_problems,
+    planned_steps,
+    reward_parameters,
+    too_few_prompts,
+)
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.history import History, read_history
 
@@ -177,7 +183,9 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     problems += [PlanProblem(*fault) for fault in evaluation_faults(recipe)]
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
-    steps = planned_steps(recipe, facts.rows if facts else None)
+    if (rows := _trained_rows(recipe, facts)) is not None and facts and facts.report.exact:
+        problems += [PlanProblem(*fault) for fault in too_few_prompts(recipe, rows)]
+    steps = planned_steps(recipe, rows)
     comparison, suggestions = None, tuple[Suggestion, ...]()
     if architecture is not None and model is not None:
         case = memory_case(recipe, base_dir=base_dir)
@@ -215,16 +223,10 @@ def _suggestions(case: MemoryCase, architecture: Architecture, gpus: Sequence[Gp
         return ()  # the comparison's column says why
 
 
-def planned_steps(recipe: Recipe, rows: int | None) -> int | None:
-    """Optimizer steps on one device, as transformers counts them; None while the rows are unknown or packed."""
-    training = recipe.training
-    if training.max_steps > 0:
-        return training.max_steps
-    if rows is None or training.packing:
-        return None
-    rows -= 0 if recipe.dataset.eval_parts else math.ceil(rows * recipe.dataset.eval_fraction)
-    batches = math.ceil(rows / training.per_device_train_batch_size)
-    return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
+def _trained_rows(recipe: Recipe, facts: DatasetFacts | None) -> int | None:
+    if facts is not None and facts.rows is not None:
+        return facts.rows - (0 if recipe.dataset.eval_parts else math.ceil(facts.rows * recipe.dataset.eval_fraction))
+    return None
 
 
 def _planned_tokens(recipe: Recipe, facts: DatasetFacts | None, tokens: TokenFacts | None,

@@ -1,9 +1,11 @@
 """What scores answers in reinforcement learning, as functions in trl's form: one number for each completion."""
 
 import importlib.util
+import inspect
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,17 +96,24 @@ def _exact_match(columns: Sequence[str]) -> Reward:
 
 def _loaded(source: RewardSource) -> Callable[..., Any]:
     assert source.path is not None
-    spec = importlib.util.spec_from_file_location(source.path.stem, source.path)
+    spec = importlib.util.spec_from_file_location(f"_reward_{source.path.stem}", source.path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles look a module up by its name.
+    sys.modules[spec.name] = module
+    # Last, so that nothing beside the file stands in the way of a library.
+    if (folder := str(source.path.parent)) not in sys.path:
+        sys.path.append(folder)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise InputError(f"{source.path} cannot be loaded: {_told(error)}") from error
     function = getattr(module, source.value, None)
     if not callable(function):
-        raise InputError(f"{source.path} has no function {source.value}.")
+        there = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+        raise InputError(f"{source.path} has no function {source.value}.",
+                         f"It has: {', '.join(there)}." if there else "Name one that is defined there.")
     return function  # type: ignore[no-any-return]
 
 
@@ -118,9 +127,10 @@ class _Checked:
     def __call__(self, **columns: Any) -> list[float | None]:
         try:
             scores = self._function(**columns)
-        except Exception as error:  # the user's own code may raise anything
+        except (Exception, SystemExit) as error:  # the user's own code may raise anything
             raise InputError(f"{self._where} failed: {_told(error)}",
-                              "It is called with prompts, completions and the rows' columns, each a list.") from error
+                              "It is called with prompts, completions and the rows' columns, each a list: take those "
+                              "that you do not use as **rest.") from error
         wanted = len(columns["completions"])
         hint = "It returns a list with one number, or None, for each completion."
         if not isinstance(scores, list | tuple):
@@ -141,7 +151,7 @@ class _Checked:
         return number
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {one_line(str(error), 200)}"
 
 
@@ -165,11 +175,11 @@ class RewardModel:
 
 
 def scores(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Any]) -> list[float]:
-    """A reward model's score of each conversation (a list of messages) or text."""
+    """A reward model's score of each conversation (a list of messages) or text, which ends as trl's RewardTrainer lets
+    it end."""
     found: list[float] = []
     for first in range(0, len(conversations), _BATCH):
-        texts = [text if isinstance(text, str) else tokenizer.apply_chat_template(text, tokenize=False)
-                 for text in conversations[first:first + _BATCH]]
+        texts = [_rendered(text, tokenizer) for text in conversations[first:first + _BATCH]]
         rendered = not isinstance(conversations[0], str)
         inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right",
                            add_special_tokens=not rendered).to(model.device)
@@ -177,3 +187,9 @@ def scores(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, conversat
             found += model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, 0].tolist()
     return found
 
+
+def _rendered(conversation: Any, tokenizer: PreTrainedTokenizerBase) -> str:
+    if isinstance(conversation, str):
+        end = str(tokenizer.eos_token)
+        return conversation if conversation.endswith(end) else conversation + end
+    return str(tokenizer.apply_chat_template(conversation, tokenize=False))

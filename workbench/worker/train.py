@@ -37,9 +37,9 @@ def main(run_id: str) -> int:
         ending = STOPPED
     except Exception as error:  # the journal must say how every run ended
         traceback.print_exc()
-        message = error.message if isinstance(error, WorkbenchError) else str(error)
-        ending = explain_exception(type(error).__name__, message)
-        if isinstance(error, WorkbenchError) and error.hint:
+        ours = isinstance(error, WorkbenchError)
+        ending = explain_exception(type(error).__name__, error.message if ours else str(error), ours)
+        if ours and error.hint:
             ending = replace(ending, suggestion=error.hint)
     reporter.ended(ending)
     return 1 if ending.outcome == "failed" else 0
@@ -60,7 +60,7 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     from workbench.worker.checkpoints import CheckpointCallback
     from workbench.worker.data.packing import refuse_leaking_packs
     from workbench.worker.data.training_rows import training_rows
-    from workbench.worker.objectives import objective_module, shuffled_if_kept_in_order
+    from workbench.worker.objectives import objective_module
     from workbench.worker.probe import ProbeCallback
 
     recipe = load_recipe(run.recipe)
@@ -87,8 +87,8 @@ def _train(run: RunDirectory, reporter: Reporter, stack: ExitStack) -> Ending:
     reporter.phase("preparing the rows")
     # Control first: a step's commands are carried out by the callbacks after it, at the same step.
     trainer = objective_module(recipe.objective).build_trainer(
-        recipe, model, tokenizer, shuffled_if_kept_in_order(recipe, rows.train), rows.held_out, model.device,
-        str(run.path), [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
+        recipe, model, tokenizer, rows.train, rows.held_out, model.device, str(run.path),
+        [control, MetricsCallback(reporter, stopwatch), evaluation, probe, guards, samples, checkpoints])
     beginning.restore(trainer)
     guards.watch(trainer)
     refuse_leaking_packs(trainer)

@@ -94,6 +94,13 @@ def adapter_settings(adapter: Path) -> dict[str, Any]:
             "use_rslora": bool(config.get("use_rslora", False))}
 
 
+def adapter_shape(lora: LoraSettings) -> dict[str, Any]:
+    """The same of an adapter that these settings will make."""
+    targets = sorted(lora.target_modules) if isinstance(lora.target_modules, tuple) else lora.target_modules
+    return {"lora_r": lora.lora_r, "lora_alpha": lora.lora_alpha, "target_modules": targets,
+            "use_rslora": lora.use_rslora}
+
+
 def lora_faults(lora: LoraSettings, given: dict[str, Any]) -> list[tuple[str, str, str | None]]:
     """Where the settings differ from those of the adapter that is to go on being trained."""
     faults: list[tuple[str, str, str | None]] = []

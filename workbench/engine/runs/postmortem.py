@@ -45,8 +45,9 @@ def explain_exit(returncode: int, log: str, stopping: bool) -> Ending:
     return Ending("failed", "error", f"The worker ended with exit code {returncode}: {last}", "See the log.")
 
 
-def explain_exception(kind: str, message: str) -> Ending:
-    """The ending of a worker that raised: `kind` is the exception's class name.
+def explain_exception(kind: str, message: str, ours: bool = False) -> Ending:
+    """The ending of a worker that raised: `kind` is the exception's class name, `ours` that the message is a sentence
+    for the user.
 
     Names, not classes: this module must not import torch to know its exceptions.
     """
@@ -64,4 +65,4 @@ def explain_exception(kind: str, message: str) -> Ending:
         return Ending("failed", "hub", text, "Check the model id, the network, and `hf auth login` for gated models.")
     if kind == "DataError":
         return Ending("failed", "data", text, "Mend the row, then start the run again.")
-    return Ending("failed", "error", f"{kind}: {text}" if kind != "InputError" else text, "See the log.")
+    return Ending("failed", "error", text if ours else f"{kind}: {text}", "See the log.")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from workbench.engine.catalog.trained import adapter_shape, lora_faults
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.planning import Plan
 from workbench.engine.recipe import Recipe
@@ -29,9 +30,10 @@ def resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides: Sequenc
     planned = plan(recipe)
     if planned.problems:
         raise InputError(planned.problems[0].message, planned.problems[0].hint)
+    recipes = [recipe, *(load_recipe(later.recipe) for later in chain[first + 1:])]
+    _refuse_another_shape(recipes, chain[first:])
     renewed: dict[str, RunDirectory] = {}
-    for old in chain[first:]:
-        one = recipe if old is chain[first] else load_recipe(old.recipe)
+    for old, one in zip(chain[first:], recipes, strict=True):
         new = create_run_directory(one.name, after=list(renewed.values())[-1] if renewed else None)
         renewed[old.id] = new
         _write_again(old, new, _moved(one, chain, renewed), planned if old is chain[first] else None, renewed)
@@ -55,6 +57,17 @@ def _first_unfinished(chain: list[RunDirectory], place: StageOf) -> int:
     if not unfinished:
         raise RunError(f"All {place.of} stages of {place.name} are finished; there is nothing to resume.")
     return unfinished[0]
+
+
+def _refuse_another_shape(recipes: Sequence[Recipe], runs: Sequence[RunDirectory]) -> None:
+    """Raise InputError where a later stage goes on training the first one's adapter, which has another shape now."""
+    first, *later = recipes
+    for number, recipe in enumerate(later, 1):
+        if "full" in (first.tuning, recipe.tuning) or not Path(recipe.model).is_relative_to(runs[0].path):
+            continue
+        for _, message, _ in lora_faults(recipe.lora, adapter_shape(first.lora)):
+            raise InputError(f"{runs[number].name}: {message}",
+                             "Resume with the shape it had, or train the recipe again.")
 
 
 def _moved(recipe: Recipe, chain: list[RunDirectory], renewed: dict[str, RunDirectory]) -> Recipe:

@@ -89,7 +89,11 @@ class GuardsCallback(TrainerCallback):
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                      model: PreTrainedModel | None = None, **kwargs: Any) -> None:
-        """Compare the frozen weights with what they were. Raises FrozenMovedError."""
+        """Say so when a run too short for the guard's patience learned nothing, and compare the frozen weights with
+        what they were. Raises FrozenMovedError."""
+        if self._first is not None and state.global_step > 0 and self._still < PATIENCE:
+            self._alert("No step had both a gradient and a learning rate above zero: nothing was learned.",
+                        state.global_step)
         if self._frozen is None:
             return
         if changed := len(self._frozen.changed_places()):

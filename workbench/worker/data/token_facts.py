@@ -14,6 +14,7 @@ from workbench.engine.data.examples import Located
 from workbench.engine.data.findings import Finding, FindingId
 from workbench.engine.data.sources import DataError
 from workbench.engine.errors import InputError
+from workbench.engine.objective_checks import steps_per_epoch
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.store import read_json
 from workbench.engine.text import one_line
@@ -173,10 +174,7 @@ class TokenFacts:
     def _steps(self, scale: float) -> int | None:
         if not self.rows:
             return None
-        training = self._recipe.training
-        sequences = math.ceil((self._packs or self._kept_rows) * scale)
-        batches = math.ceil(sequences / training.per_device_train_batch_size)
-        return max(math.ceil(batches / training.gradient_accumulation_steps), 1)
+        return steps_per_epoch(self._recipe, math.ceil((self._packs or self._kept_rows) * scale))
 
     def _packing_gain(self) -> float | None:
         """Tokens that are computed without packing, padding among them, for each one computed with it."""

@@ -17,10 +17,13 @@ from workbench.engine.data.check import check_structure
 from workbench.engine.data.examples import Rejected
 from workbench.engine.data.findings import Finding, refused
 from workbench.engine.data.sources import DataError
+from workbench.engine.errors import InputError
+from workbench.engine.objective_checks import label_imbalance, too_few_prompts
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.worker.data.examples import STREAM_ROWS, Examples, Rows, RowsFolder, load_examples, read_anywhere
 from workbench.worker.data.token_facts import BATCH, TokenFacts, generation_ends
+from workbench.worker.objectives import shuffled_if_kept_in_order
 from workbench.worker.reporter import Reporter
 
 REJECTED_ROWS = "rejected_rows.jsonl"
@@ -94,7 +97,20 @@ def training_rows(recipe: Recipe, model: ModelSource, run: RunDirectory, tokeniz
         refuse(recipe, folder, findings)
         for finding in findings:
             reporter.alert(finding.message)
-        yield TrainingRows(examples.train, examples.held_out)
+        if isinstance(examples.train, Dataset):
+            _check_for_objective(recipe, examples.train, reporter)
+        held_out = examples.held_out
+        yield TrainingRows(shuffled_if_kept_in_order(recipe, examples.train),
+                           shuffled_if_kept_in_order(recipe, held_out) if held_out is not None else None)
+
+
+def _check_for_objective(recipe: Recipe, rows: Dataset, reporter: Reporter) -> None:
+    for _, message, hint in too_few_prompts(recipe, len(rows)):
+        raise InputError(message, hint)
+    if recipe.objective == "kto":
+        good = sum(rows["label"])
+        if words := label_imbalance(recipe, good, len(rows) - good):
+            reporter.alert(words)
 
 
 def refuse(recipe: Recipe, run: Path, findings: Iterable[Finding]) -> None:

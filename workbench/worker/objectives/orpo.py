@@ -62,7 +62,8 @@ class OrpoTrainer(Trainer):
         # The loss is a mean over an average micro-batch: Trainer must divide it by the accumulation steps.
         self.model_accepts_loss_kwargs = False
         self.can_return_loss = True  # rows hold no column `labels`, by which Trainer tells whether to evaluate a loss
-        self._logged: dict[str, list[float]] = defaultdict(list)
+        # By the prefix of their names: an evaluation may come between two logs of training.
+        self._logged: dict[str, dict[str, list[float]]] = {"": defaultdict(list), "eval_": defaultdict(list)}
         self._num_tokens = 0
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int,
@@ -106,7 +107,7 @@ class OrpoTrainer(Trainer):
         values = torch.stack([figure.detach().float() for figure in figures.values()]).tolist()
         for name, value in zip(figures, values, strict=True):
             if name != "tokens":
-                self._logged[name].append(value)
+                self._logged[self._prefix][name].append(value)
             elif self.model.training:
                 self._num_tokens += int(value)
 
@@ -119,12 +120,16 @@ class OrpoTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """What Trainer logs, with the figures since the last time."""
-        prefix = "" if self.model.training else "eval_"
-        logs |= {f"{prefix}{name}": sum(values) / len(values) for name, values in self._logged.items()}
+        prefix = self._prefix
+        logs |= {f"{prefix}{name}": sum(values) / len(values) for name, values in self._logged[prefix].items()}
         if not prefix:
             logs["num_tokens"] = self._num_tokens
-        self._logged.clear()
+        self._logged[prefix].clear()
         super().log(logs, start_time)
+
+    @property
+    def _prefix(self) -> str:
+        return "" if self.model.training else "eval_"
 
 
 def _means(log_probs: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
