@@ -117,7 +117,8 @@ def test_csv_rows_have_their_true_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("content", "words"), [
     (b'a,b\n1,"2\n3,4\n', "d.csv:2: a quote is opened and not closed"),
     (b"a,a\n1,2\n", "the column 'a' is there twice"),
-    ("a,b\n".encode("utf-16"), "UTF-16"), ("question,r\u00e9ponse\n1,2\n".encode("latin-1"), "columns are not valid UTF-8"),
+    ("a,b\n".encode("utf-16"), "UTF-16"),
+    ("question,r\u00e9ponse\n1,2\n".encode("latin-1"), "columns are not valid UTF-8"),
     (b"a,b\n1,2\n" + b"x" * 65_000_000 + b"," + b"x" * 3_000_000 + b"\n3,4\n", "d.csv:3: the line is longer than"),
 ])
 def test_a_table_that_cannot_be_read_is_refused(content: bytes, words: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from workbench.engine.catalog.architecture import Architecture, architecture_from_config
 from workbench.engine.catalog.models import ModelSource, nearest_models, resolve_model
 from workbench.engine.catalog.trained import start_faults
-from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
+from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts, trained_rows
 from workbench.engine.data.findings import how_to_pass, refused
 from workbench.engine.data.sources import DataError
 from workbench.engine.errors import InputError
@@ -222,8 +222,7 @@ def planned_steps(recipe: Recipe, rows: int | None) -> int | None:
         return training.max_steps
     if rows is None or training.packing:
         return None
-    rows -= 0 if recipe.dataset.eval_parts else math.ceil(rows * recipe.dataset.eval_fraction)
-    batches = math.ceil(rows / training.per_device_train_batch_size)
+    batches = math.ceil(trained_rows(recipe.dataset, rows) / training.per_device_train_batch_size)
     return math.ceil(training.num_train_epochs * max(math.ceil(batches / training.gradient_accumulation_steps), 1))
 
 
@@ -231,7 +230,7 @@ def _planned_tokens(recipe: Recipe, facts: DatasetFacts | None, tokens: TokenFac
                     steps: int | None) -> int | None:
     if facts is None or facts.rows is None or tokens is None:
         return None
-    by_epochs = tokens.mean * facts.rows * recipe.training.num_train_epochs
+    by_epochs = tokens.mean * trained_rows(recipe.dataset, facts.rows) * recipe.training.num_train_epochs
     if steps is None or recipe.training.max_steps <= 0:
         return round(by_epochs)
     return round(tokens.mean * recipe.effective_batch_size * steps)

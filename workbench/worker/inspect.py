@@ -13,6 +13,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from workbench.engine.catalog.models import ModelSource, resolve_model
 from workbench.engine.data.check import CheckCancelled, StructureReport, check_structure, first_rows
 from workbench.engine.data.examples import Located
+from workbench.engine.data.facts import epoch_rows, trained_rows
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import one_line
@@ -118,6 +119,7 @@ def _document(recipe: Recipe, template: TemplateChoice, report: StructureReport,
         sequences = pack(recipe, tokenizer, [located.example for located in report.sample[:BATCH]])
         packed = [view_packed(tokenizer, sequence) for sequence in islice(sequences, _PACKED_PREVIEWS)]
     findings = [*report.findings, *facts.findings()]
+    trained = trained_rows(recipe.dataset, epoch_rows(recipe.dataset, report.part_examples))
     return {
         "format": report.format, "why": report.why, "columns": dict(report.columns), "model": recipe.model,
         "objective": recipe.objective, "template": template.name, "rows": report.rows,
@@ -125,6 +127,6 @@ def _document(recipe: Recipe, template: TemplateChoice, report: StructureReport,
         "exact": report.exact, "rows_estimated": report.rows_estimated, "rejected_count": report.rejected_count,
         "rejected": [{"source": row.source, "line": row.line, "reason": row.reason} for row in report.rejected],
         "note": _NOTES.get(recipe.objective), "duplicates": report.duplicates,
-        **facts.document(sum(report.part_examples)),
+        **facts.document(trained),
         "findings": [finding.to_json() for finding in findings], "preview": preview, "packed_preview": packed,
     }

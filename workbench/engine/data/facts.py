@@ -100,6 +100,11 @@ def epoch_rows(settings: DatasetSettings, parts: Sequence[int]) -> int:
     return total if settings.max_rows is None else min(total, settings.max_rows)
 
 
+def trained_rows(settings: DatasetSettings, rows: int) -> int:
+    """Those of an epoch's rows that are trained on, once `eval_fraction` of them, rounded up, are set aside."""
+    return rows if settings.eval_parts else rows - math.ceil(rows * settings.eval_fraction)
+
+
 def _fingerprint(files: Sequence[_Version]) -> str:
     """The xxh3-128 of the files' content; of a large one its size, time and blocks that are spread over it."""
     digest = xxhash.xxh3_128()
