@@ -263,6 +263,14 @@ def test_mixtures_count_as_they_are_mixed() -> None:
     assert rows_of([1, 1], [100, 50], max_rows=7) == 7
 
 
+def test_data_without_one_usable_row_does_not_start_however_many_may_be_bad(tmp_path: Path) -> None:
+    for bad in ({"prompt": "a", "completion": ""}, "{broken"):
+        path = str(write(tmp_path / "d.jsonl", [bad] * 3))
+        problems = plan(path, data={"max_rejected_rows": 5}).problems
+        assert [problem.field for problem in problems] == ["dataset.path"]
+        assert "has no row that can be trained on; the first, " in problems[0].message
+
+
 def test_rows_set_aside_for_evaluation_are_not_planned(tmp_path: Path) -> None:
     path = str(write(tmp_path / "d.jsonl", rows(100)))
     whole, half = plan(path), plan({"path": path, "eval_fraction": 0.5})

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import RunCommand
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.inspection import InspectionCancelled, Inspector
-from workbench.engine.recipe import DatasetSettings, Recipe, TrainingSettings
+from workbench.engine.recipe import DatasetSettings, DataSettings, Recipe, TrainingSettings
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +103,15 @@ def test_rows_are_rendered_from_the_warm_worker(inspector: Inspector) -> None:
     one, two = inspector.render(recipe("glossary"), None, examples)
     assert (one.row, two.row) == (0, 1)
     assert sum(one.trained) * 2 == sum(two.trained)
+
+
+def test_a_template_file_that_was_mended_is_read_again(inspector: Inspector, tmp_path: Path) -> None:
+    file = tmp_path / "t.jinja"
+    known = recipe("glossary").model_copy(update={"data": DataSettings(chat_template=str(file))})
+    example = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}
+    for mark in ("#", "@"):
+        file.write_text("{% for m in messages %}" + mark + "{{ m.content }}{{ eos_token }}{% endfor %}")
+        assert "".join(inspector.render(known, None, [example])[0].tokens).startswith(mark)
 
 
 def test_a_cancelled_inspection_leaves_the_worker_warm(inspector: Inspector, tmp_path: Path) -> None:

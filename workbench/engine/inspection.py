@@ -98,7 +98,8 @@ class Inspector:
             self._give_up(client, request, answers)
             raise
         finally:
-            self._waiting.pop(request, None)
+            with self._lock:
+                self._waiting.pop(request, None)
 
     def _hear(self, message: Message) -> None:
         with self._lock:
@@ -111,7 +112,8 @@ class Inspector:
 
     def _give_up(self, client: WorkerClient, request: str, answers: "queue.SimpleQueue[Message]") -> None:
         """Wait for a cancelled worker, so that it stays warm; end it when it does not hear."""
-        client.cancel(request)
+        with self._lock:
+            client.cancel(request)
         deadline = time.monotonic() + _PATIENCE
         while (left := deadline - time.monotonic()) > 0:
             try:
