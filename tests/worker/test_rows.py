@@ -180,6 +180,7 @@ def test_allowed_findings_are_alerts_and_bad_rows_are_set_aside(workbench: RunCo
     assert shown["state"] == "finished", shown["explanation"]
     run = Path(shown["directory"])
     assert not list(run.glob("rows-*"))
+    assert not [path.name for path in run.rglob("*") if path.stat().st_mode & 0o077]
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert any(event["type"] == "alert" and event["message"].startswith("1 row has more than 24 tokens")
                for event in events)
