@@ -100,7 +100,7 @@ def _one_plan_text(plan: Plan) -> str:
     lines += [_work_line(plan), _pace_line(plan)]
     lines += [f"warning: {sanitise(warning)}" for warning in plan.warnings]
     for problem in plan.problems:
-        lines.append(f"problem: {problem.message}" + (f" {problem.hint}" if problem.hint else ""))
+        lines.append(sanitise(f"problem: {problem.message}" + (f" {problem.hint}" if problem.hint else "")))
     return "\n".join(lines)
 
 

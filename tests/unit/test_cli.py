@@ -40,8 +40,10 @@ def test_names_of_files_reach_the_terminal_as_text(workbench: RunCommand, tmp_pa
     assert "repeats an earlier row word for word: evil/a\\x1b]0;title\\x07.jsonl:2." in result.stderr
     shown = workbench("data", str(tmp_path / "evil")).stdout
     assert "evil/a\\x1b]0;title\\x07.jsonl:1 as the model sees it" in shown
-    planned = workbench("plan", str(tmp_path / "r.yaml"), "--set", "data.allow=all")
-    assert not {"\x1b", "\x07"} & set(result.stderr + shown + planned.stdout)
+    planned = [workbench("plan", str(tmp_path / "r.yaml"), "--set", f"data.allow={allow}").stdout
+               for allow in ("all", "[]")]
+    assert all("evil/a" in text for text in planned)
+    assert not {"\x1b", "\x07"} & set("".join((result.stderr, shown, *planned)))
 
 
 def test_plan_as_text_and_as_json(workbench: RunCommand) -> None:
