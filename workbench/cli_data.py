@@ -142,17 +142,20 @@ def _quiet(words: str, share: float | None) -> None:
 
 def data_text(label: str, document: dict[str, Any], notes: dict[str, str]) -> str:
     """The document for people: summary, findings, lengths, and the first row."""
+    from workbench.engine.text import sanitise
+
     width = min(shutil.get_terminal_size().columns, _WIDTH)
 
     def line(name: str, words: str) -> str:
-        return textwrap.fill(words, width, initial_indent=f"{name:<{_LABEL}}", subsequent_indent=" " * _LABEL,
+        return textwrap.fill(sanitise(words), width, initial_indent=f"{name:<{_LABEL}}", subsequent_indent=" " * _LABEL,
                              break_long_words=False, break_on_hyphens=False)
 
     def noted(name: str) -> str:
         return f"{document[name]} ({notes[name]})" if name in notes else str(document[name])
 
     template = "its own template" if document["template"] == "the model's own" else f"template {document['template']}"
-    lines = [label, "", line("format", f"{document['format']}: {document['why']}"), line("rows", _rows_line(document)),
+    form = f"{document['format']}: {document['why']}" if document["format"] else "not known: no row could be read"
+    lines = [sanitise(label), "", line("format", form), line("rows", _rows_line(document)),
              line("objective", noted("objective")),
              line("model", f"{noted('model')}, {template}"),
              line("tokens", _tokens_line(document)), line("epoch", _epoch_line(document))]
@@ -215,11 +218,13 @@ def _histogram(bars: list[list[int]], width: int) -> list[str]:
 def _first_row(document: dict[str, Any], width: int) -> list[str]:
     if not document["preview"]:
         return []
+    from workbench.engine.text import sanitise
+
     first = document["preview"][0]
     sides = [view for view in document["preview"] if (view["source"], view["line"]) == (first["source"], first["line"])]
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     learned = "the score is read at" if document["objective"] == "reward" else "learned"
-    lines = [f"{first['source']}:{first['line']} as the model sees it; {learned}: {_mark('so', colour)}"]
+    lines = [f"{sanitise(first['source'])}:{first['line']} as the model sees it; {learned}: {_mark('so', colour)}"]
     if document["note"]:
         lines += textwrap.wrap(document["note"], width)
     for view in sides:

@@ -14,7 +14,7 @@ from workbench.engine.figures import age, count, duration, gib, number
 from workbench.engine.planning import Plan
 from workbench.engine.runs.chain import by_chain
 from workbench.engine.runs.store import RunSummary
-from workbench.engine.text import one_line
+from workbench.engine.text import one_line, sanitise
 from workbench.engine.tuning import TUNINGS
 
 
@@ -26,9 +26,9 @@ def print_json(document: Any) -> None:
 
 def print_error(error: WorkbenchError) -> None:
     """A sentence and a hint on stderr."""
-    print(f"error: {error.message}", file=sys.stderr)
+    print(f"error: {sanitise(error.message)}", file=sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        print(f"hint: {sanitise(error.hint)}", file=sys.stderr)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
@@ -98,9 +98,9 @@ def _one_plan_text(plan: Plan) -> str:
         lines += [_fit_table(plan), ""] if plan.gpus else []
         lines += [f"to fit: {s.words}: {gib(s.peak_bytes)}, {_FITS[s.fit]}" for s in plan.suggestions]
     lines += [_work_line(plan), _pace_line(plan)]
-    lines += [f"warning: {warning}" for warning in plan.warnings]
+    lines += [f"warning: {sanitise(warning)}" for warning in plan.warnings]
     for problem in plan.problems:
-        lines.append(f"problem: {problem.message}" + (f" {problem.hint}" if problem.hint else ""))
+        lines.append(sanitise(f"problem: {problem.message}" + (f" {problem.hint}" if problem.hint else "")))
     return "\n".join(lines)
 
 

@@ -32,6 +32,20 @@ def test_bad_input_is_one_sentence_and_exit_code_2(arguments: tuple[str, ...], w
     assert "Traceback" not in result.stderr
 
 
+def test_names_of_files_reach_the_terminal_as_text(workbench: RunCommand, tmp_path: Path) -> None:
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil" / "a\x1b]0;title\x07.jsonl").write_text('{"prompt": "a", "completion": "b"}\n' * 2)
+    (tmp_path / "r.yaml").write_text("model: tiny-base\ndataset: evil\n")
+    result = workbench("train", str(tmp_path / "r.yaml"))
+    assert "repeats an earlier row word for word: evil/a\\x1b]0;title\\x07.jsonl:2." in result.stderr
+    shown = workbench("data", str(tmp_path / "evil")).stdout
+    assert "evil/a\\x1b]0;title\\x07.jsonl:1 as the model sees it" in shown
+    planned = [workbench("plan", str(tmp_path / "r.yaml"), "--set", f"data.allow={allow}").stdout
+               for allow in ("all", "[]")]
+    assert all("evil/a" in text for text in planned)
+    assert not {"\x1b", "\x07"} & set("".join((result.stderr, shown, *planned)))
+
+
 def test_plan_as_text_and_as_json(workbench: RunCommand) -> None:
     text = workbench("plan", "recipes/demo.yaml").stdout
     for word in ("Full", "LoRA", "QLoRA", "PEAK", "365 rows"):

@@ -89,6 +89,17 @@ def test_a_mixture_is_checked_as_one(tmp_path: Path) -> None:
     assert report.part_examples == (3, 1)
 
 
+def test_a_reward_model_is_not_given_pairs_with_prompts_and_without(tmp_path: Path) -> None:
+    pair = {"chosen": "a", "rejected": "b"}
+    alone = str(write(tmp_path / "alone.jsonl", [pair]))
+    asked = str(write(tmp_path / "asked.jsonl", [{"prompt": "p", **pair}]))
+    for dataset in ({"path": [alone, asked]}, {"path": asked, "eval_path": alone}):
+        with pytest.raises(DataError, match=r"alone.jsonl has pairs without prompts, and .*asked.jsonl has pairs with"):
+            check(dataset, "reward")
+    assert check({"path": [alone, alone]}, "reward").rows == 2
+    assert check({"path": [alone, asked]}, "rt").rows == 2
+
+
 def test_a_limit_makes_estimates(tmp_path: Path) -> None:
     path = write(tmp_path / "t.jsonl", rows(100_000))
     size = path.stat().st_size
@@ -250,6 +261,21 @@ def test_mixtures_count_as_they_are_mixed() -> None:
     assert rows_of([1, 1], [100, 50]) == 100
     assert rows_of([None, 0.5], [100, 50]) == 150
     assert rows_of([1, 1], [100, 50], max_rows=7) == 7
+
+
+def test_data_without_one_usable_row_does_not_start_however_many_may_be_bad(tmp_path: Path) -> None:
+    for bad in ({"prompt": "a", "completion": ""}, "{broken"):
+        path = str(write(tmp_path / "d.jsonl", [bad] * 3))
+        problems = plan(path, data={"max_rejected_rows": 5}).problems
+        assert [problem.field for problem in problems] == ["dataset.path"]
+        assert "has no row that can be trained on; the first, " in problems[0].message
+
+
+def test_rows_set_aside_for_evaluation_are_not_planned(tmp_path: Path) -> None:
+    path = str(write(tmp_path / "d.jsonl", rows(100)))
+    whole, half = plan(path), plan({"path": path, "eval_fraction": 0.5})
+    assert whole.tokens is not None
+    assert half.tokens == pytest.approx(whole.tokens / 2, abs=1)
 
 
 @pytest.mark.parametrize(("name", "objective"), [

@@ -53,6 +53,22 @@ def test_pairs_and_demonstrations_mix_in_one_file() -> None:
         pair("Name a square.", "Sixteen.", None), pair("Name a cube.", "Twenty-seven.", None)]
 
 
+def test_a_blank_input_is_none() -> None:
+    row = {"instruction": "Name a colour", "input": " \n", "output": "Blue"}
+    found = convert([row], "sft")[0]
+    assert isinstance(found, Located)
+    assert found.example["messages"][0] == user("Name a colour")
+
+
+def test_a_reason_is_a_sentence_whatever_a_row_holds() -> None:
+    good = [user("a"), assistant("b")]
+    long = "x" * 1_000_000
+    for bad in ({"role": long, "content": "a"}, {"role": "user", "content": [{"type": long}]}):
+        found = convert([{"messages": good}, {"messages": [bad, assistant("b")]}], "sft")[1]
+        assert isinstance(found, Rejected)
+        assert len(found.reason) < 120
+
+
 def test_a_pair_makes_a_good_and_a_bad_answer() -> None:
     found = convert([{"prompt": "p", "chosen": "a", "rejected": "b"}], "kto")
     assert [(row.line, row.example["label"], row.example["completion"][0]["content"]) for row in found

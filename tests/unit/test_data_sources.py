@@ -84,6 +84,7 @@ def test_json_is_a_list_or_holds_one_or_is_json_lines(content: str, expected: in
     (b'{"a": 1,\n"b": 2}', "not a list of rows"),
     (b'{\n"train": [{"a": 1}],\n"test": [{"a": 1}]}', "d.json:3: both `train` and `test` are lists"),
     (b'[{"a": "' + b"x" * 3_000_000, "unterminated string"),
+    (b'[\n{"a": ' + b"9" * 5000 + b"}]", "d.json:2: not valid JSON: exceeds the limit"),
     (b"[" * 100_000, "nested too deeply"), (b'\xff\xfe[\x00', "UTF-16"),
 ])
 def test_a_json_file_that_cannot_be_read_is_refused_at_its_line(content: bytes, words: str, tmp_path: Path) -> None:
@@ -117,6 +118,8 @@ def test_csv_rows_have_their_true_lines(tmp_path: Path) -> None:
     (b'a,b\n1,"2\n3,4\n', "d.csv:2: a quote is opened and not closed"),
     (b"a,a\n1,2\n", "the column 'a' is there twice"),
     ("a,b\n".encode("utf-16"), "UTF-16"),
+    ("question,r\u00e9ponse\n1,2\n".encode("latin-1"), "columns are not valid UTF-8"),
+    (b"a,b\n1,2\n" + b"x" * 65_000_000 + b"," + b"x" * 3_000_000 + b"\n3,4\n", "d.csv:3: the line is longer than"),
 ])
 def test_a_table_that_cannot_be_read_is_refused(content: bytes, words: str, tmp_path: Path) -> None:
     path = tmp_path / "d.csv"

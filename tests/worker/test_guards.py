@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import Trainer, TrainerCallback
 
 from workbench.engine.catalog.models import resolve_model
@@ -63,7 +63,8 @@ def guarded(tmp_path: Path, objective: str = "sft", tuning: str = "lora", rows: 
     listener = Listener()
     guards = GuardsCallback(listener)  # type: ignore[arg-type]
     trainer = objective_module(objective).build_trainer(
-        recipe, model, tokenizer, Dataset.from_list(rows or ROWS[objective]), None, CPU, str(tmp_path),
+        recipe, model, tokenizer, rows if isinstance(rows, IterableDataset) else
+        Dataset.from_list(rows or ROWS[objective]), None, CPU, str(tmp_path),
         [*([callback] if callback else []), guards])
     guards.watch(trainer)
     spoil(trainer)
@@ -180,3 +181,10 @@ def test_tokens_are_counted_as_the_loss_does() -> None:
     assert trained_tokens({"labels": torch.tensor([[5, -100, 7, 8]])}) == 2  # the first has nothing before it
     assert trained_tokens({"completion_mask": torch.tensor([[0, 1, 1], [0, 0, 1]])}) == 3
     assert trained_tokens([{"prompt": "a"}]) is None
+
+
+def test_a_stream_too_short_for_a_step_is_not_gone_through_for_ever(tmp_path: Path) -> None:
+    rows = IterableDataset.from_generator(lambda: iter(ROWS["sft"]))  # two batches
+    with pytest.raises(NothingTrainedError, match="a step takes 3 batches of 2, and the stream ends before"):
+        guarded(tmp_path, rows=rows, gradient_accumulation_steps=3)
+    guarded(tmp_path, rows=rows, gradient_accumulation_steps=2)

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import RunCommand
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.inspection import InspectionCancelled, Inspector
-from workbench.engine.recipe import DatasetSettings, Recipe, TrainingSettings
+from workbench.engine.recipe import DatasetSettings, DataSettings, Recipe, TrainingSettings
 
 pytestmark = pytest.mark.slow
 
@@ -79,12 +79,39 @@ def test_a_sample_says_how_many_it_is(inspector: Inspector, tmp_path: Path) -> N
     assert sample["tokens_per_epoch"] == pytest.approx(whole["tokens_per_epoch"], rel=0.02)
 
 
+def test_an_epoch_is_counted_as_it_is_trained_on(inspector: Inspector, tmp_path: Path) -> None:
+    for name, count in (("a", 40), ("b", 100)):
+        many_rows(tmp_path, count).rename(tmp_path / f"{name}.jsonl")
+
+    def steps(path: object, **dataset: object) -> int:
+        settings = DatasetSettings.model_validate({"path": path, **dataset})
+        known = Recipe(model="tiny-base", dataset=settings, training=TrainingSettings(
+            per_device_train_batch_size=1, gradient_accumulation_steps=1))
+        return int(inspector.inspect(known, tmp_path).document["steps_per_epoch"])
+
+    weighted = [{"path": "a.jsonl", "weight": 1.0}, {"path": "b.jsonl", "weight": 4.0}]
+    assert steps(["a.jsonl", "b.jsonl"]) == 140
+    assert steps(weighted) == 125
+    assert steps(weighted, max_rows=30) == 30
+    assert steps("b.jsonl", eval_fraction=0.1) == 90
+    assert steps("b.jsonl", eval_path="a.jsonl", eval_fraction=0.1) == 100
+
+
 def test_rows_are_rendered_from_the_warm_worker(inspector: Inspector) -> None:
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]
     examples = [{"messages": messages}, {"messages": [*messages, *messages]}]
     one, two = inspector.render(recipe("glossary"), None, examples)
     assert (one.row, two.row) == (0, 1)
     assert sum(one.trained) * 2 == sum(two.trained)
+
+
+def test_a_template_file_that_was_mended_is_read_again(inspector: Inspector, tmp_path: Path) -> None:
+    file = tmp_path / "t.jinja"
+    known = recipe("glossary").model_copy(update={"data": DataSettings(chat_template=str(file))})
+    example = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}
+    for mark in ("#", "@"):
+        file.write_text("{% for m in messages %}" + mark + "{{ m.content }}{{ eos_token }}{% endfor %}")
+        assert "".join(inspector.render(known, None, [example])[0].tokens).startswith(mark)
 
 
 def test_a_cancelled_inspection_leaves_the_worker_warm(inspector: Inspector, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from workbench.engine.errors import InputError
 from workbench.engine.recipe import DatasetSettings, Recipe, TrainingSettings
 from workbench.worker.data.examples import Examples, RowsFolder, load_examples
 from workbench.worker.data.hub import hub_rows
+from workbench.worker.data.training_rows import RejectedRows
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +70,24 @@ def test_rows_to_evaluate_on(load: Load) -> None:
     other = load(path="a.jsonl", eval_path="b.jsonl", max_rows=7)
     assert other.held_out is not None
     assert (len(other.train), len(other.held_out)) == (7, 30)
+
+
+def test_a_share_that_leaves_nothing_to_train_on_is_refused(load: Load) -> None:
+    with pytest.raises(DataError, match="eval_fraction sets all 30 rows aside"):
+        load(path="b.jsonl", eval_fraction=0.99)
+
+
+def test_every_row_that_may_be_set_aside_is_written_down(tmp_path: Path) -> None:
+    for limit, written in ((1500, 1200), (5, 1000)):
+        path = tmp_path / "rejected_rows.jsonl"
+        rejected = RejectedRows(path, limit, at_once=False)
+        for line in range(1200):
+            rejected(Rejected("a.jsonl", line, "bad", {}))
+        assert len(path.read_text().splitlines()) == written
+        assert path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(DataError) as raised:
+        rejected.refuse_too_many()
+    assert "The first 1,000 are listed" in (raised.value.hint or "")
 
 
 def test_a_stream_is_read_while_training(load: Load) -> None:
@@ -151,7 +170,7 @@ def test_findings_end_the_run_before_the_model_is_loaded(workbench: RunCommand, 
     shown = json.loads(workbench("train", str(recipe), "--json").stdout)
     assert (shown["state"], shown["cause"], shown["parameters"]) == ("failed", "data", None)
     assert "truncated 1 (rows.jsonl:7), fully-masked 1 (rows.jsonl:8)" in shown["explanation"]
-    assert "--set data.allow=[truncated, fully-masked]" in shown["suggestion"]
+    assert "--set data.allow=[truncated,fully-masked]" in shown["suggestion"]
 
 
 def test_allowed_findings_are_alerts_and_bad_rows_are_set_aside(workbench: RunCommand, tmp_path: Path) -> None:
@@ -161,6 +180,7 @@ def test_allowed_findings_are_alerts_and_bad_rows_are_set_aside(workbench: RunCo
     assert shown["state"] == "finished", shown["explanation"]
     run = Path(shown["directory"])
     assert not list(run.glob("rows-*"))
+    assert not [path.name for path in run.rglob("*") if path.stat().st_mode & 0o077]
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert any(event["type"] == "alert" and event["message"].startswith("1 row has more than 24 tokens")
                for event in events)

@@ -112,7 +112,8 @@ class Inspector:
 
     def _give_up(self, client: WorkerClient, request: str, answers: "queue.SimpleQueue[Message]") -> None:
         """Wait for a cancelled worker, so that it stays warm; end it when it does not hear."""
-        client.cancel(request)
+        with self._lock:
+            client.cancel(request)
         deadline = time.monotonic() + _PATIENCE
         while (left := deadline - time.monotonic()) > 0:
             try:

@@ -9,7 +9,7 @@ from typing import Any
 from workbench.engine.catalog.architecture import Architecture, architecture_from_config
 from workbench.engine.catalog.models import ModelSource, nearest_models, resolve_model
 from workbench.engine.catalog.trained import start_faults
-from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts
+from workbench.engine.data.facts import DatasetFacts, TokenFacts, dataset_facts, token_facts, trained_rows
 from workbench.engine.data.findings import how_to_pass, refused
 from workbench.engine.data.sources import DataError
 from workbench.engine.errors import InputError
@@ -183,7 +183,8 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     problems += [PlanProblem(*fault) for fault in evaluation_faults(recipe)]
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
-    if (rows := _trained_rows(recipe, facts)) is not None and facts and facts.report.exact:
+    rows = None if facts is None or facts.rows is None else trained_rows(recipe.dataset, facts.rows)
+    if rows is not None and facts and facts.report.exact:
         problems += [PlanProblem(*fault) for fault in too_few_prompts(recipe, rows)]
     steps = planned_steps(recipe, rows)
     comparison, suggestions = None, tuple[Suggestion, ...]()
@@ -223,17 +224,13 @@ def _suggestions(case: MemoryCase, architecture: Architecture, gpus: Sequence[Gp
         return ()  # the comparison's column says why
 
 
-def _trained_rows(recipe: Recipe, facts: DatasetFacts | None) -> int | None:
-    if facts is not None and facts.rows is not None:
-        return facts.rows - (0 if recipe.dataset.eval_parts else math.ceil(facts.rows * recipe.dataset.eval_fraction))
-    return None
 
 
 def _planned_tokens(recipe: Recipe, facts: DatasetFacts | None, tokens: TokenFacts | None,
                     steps: int | None) -> int | None:
     if facts is None or facts.rows is None or tokens is None:
         return None
-    by_epochs = tokens.mean * facts.rows * recipe.training.num_train_epochs
+    by_epochs = tokens.mean * trained_rows(recipe.dataset, facts.rows) * recipe.training.num_train_epochs
     if steps is None or recipe.training.max_steps <= 0:
         return round(by_epochs)
     return round(tokens.mean * recipe.effective_batch_size * steps)

@@ -11,8 +11,10 @@ from typing import Any
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
 from workbench.engine.catalog.models import ModelSource, resolve_model
+from workbench.engine.data.chat_template import NAMES, resolve_chat_template
 from workbench.engine.data.check import CheckCancelled, StructureReport, check_structure, first_rows
 from workbench.engine.data.examples import Located
+from workbench.engine.data.facts import epoch_rows, trained_rows
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import one_line
@@ -77,12 +79,14 @@ class Inspector:
 
     def _tokenizer(self, recipe: Recipe, base_dir: Path | None
                    ) -> tuple[PreTrainedTokenizerBase, TemplateChoice, frozenset[int]]:
-        key = (recipe.model, recipe.data.chat_template, base_dir)
+        wanted = recipe.data.chat_template
+        # A file may have been mended since.
+        written = None if wanted in NAMES else Path(resolve_chat_template(wanted, base_dir)).stat().st_mtime_ns
+        key = (recipe.model, wanted, written, base_dir)
         if self._known is None or self._known[0] != key:
             source = resolve_model(recipe.model, base_dir)
             tokenizer, own = _load_tokenizer(source)
-            template = choose_template(tokenizer, recipe.data.chat_template, own=own, model=source.name,
-                                       base_dir=base_dir)
+            template = choose_template(tokenizer, wanted, own=own, model=source.name, base_dir=base_dir)
             self._known = key, tokenizer, template, generation_ends(source, tokenizer)
         return self._known[1:]
 
@@ -118,6 +122,7 @@ def _document(recipe: Recipe, template: TemplateChoice, report: StructureReport,
         sequences = pack(recipe, tokenizer, [located.example for located in report.sample[:BATCH]])
         packed = [view_packed(tokenizer, sequence) for sequence in islice(sequences, _PACKED_PREVIEWS)]
     findings = [*report.findings, *facts.findings()]
+    trained = trained_rows(recipe.dataset, epoch_rows(recipe.dataset, report.part_examples))
     return {
         "format": report.format, "why": report.why, "columns": dict(report.columns), "model": recipe.model,
         "objective": recipe.objective, "template": template.name, "rows": report.rows,
@@ -125,6 +130,6 @@ def _document(recipe: Recipe, template: TemplateChoice, report: StructureReport,
         "exact": report.exact, "rows_estimated": report.rows_estimated, "rejected_count": report.rejected_count,
         "rejected": [{"source": row.source, "line": row.line, "reason": row.reason} for row in report.rejected],
         "note": _NOTES.get(recipe.objective), "duplicates": report.duplicates,
-        **facts.document(sum(report.part_examples)),
+        **facts.document(trained),
         "findings": [finding.to_json() for finding in findings], "preview": preview, "packed_preview": packed,
     }

@@ -99,6 +99,8 @@ def check_structure(recipe: Recipe, base_dir: Path | None, *, limit_bytes: int |
                 raise DataError(f"{part.path} has no row{read_so_far}.")
         before += size or 0
     look(0)
+    if recipe.objective == "reward":
+        _refuse_half_with_prompts(train, held_out)
     return _report(train, held_out)
 
 
@@ -172,6 +174,17 @@ def first_rows(rows: Iterable[Located | Rejected], most: int | None) -> Iterator
             if most is not None and count > most:
                 return
         yield found
+
+
+def _refuse_half_with_prompts(*scans: Scan) -> None:
+    """Raises DataError where some parts of a reward model's data have prompts and others do not: an answer alone and a
+    whole conversation are different things to score."""
+    named = {form.name: path for scan in scans for (path, _), form in scan.forms.items()}
+    alone = named.pop("accepted-rejected", None)
+    if alone is not None and named:
+        raise DataError(f"{alone} has pairs without prompts, and {next(iter(named.values()))} has pairs with prompts: "
+                        "a reward model learns to score one or the other.",
+                        "Leave one out, or name the column of the prompts with `columns`.")
 
 
 def _report(train: Scan, held_out: Scan) -> StructureReport:

@@ -10,7 +10,7 @@ import xxhash
 
 from workbench.engine.data.check import TRAIN, StructureReport, check_structure, concerning, parts_of
 from workbench.engine.data.examples import Located, sequences
-from workbench.engine.data.sources import files_of, resolve_dataset
+from workbench.engine.data.sources import DataError, files_of, resolve_dataset
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DatasetSettings
 
@@ -84,6 +84,10 @@ def dataset_facts(recipe: Recipe, base_dir: Path | None) -> DatasetFacts:
 @lru_cache(maxsize=4)
 def _facts(look: _Look) -> DatasetFacts:
     report = check_structure(look.recipe, look.base_dir, limit_bytes=LOOKED_AT_BYTES)
+    if report.exact and not report.usable_rows and not look.remote:
+        first = report.rejected[0]
+        raise DataError(f"{look.settings.label} has no row that can be trained on; the first, {first.source}:"
+                        f"{first.line}: {first.reason}.", field=TRAIN)
     rows = None if look.remote else epoch_rows(look.settings, report.part_examples)
     return DatasetFacts(report, rows, _fingerprint(look.files) if look.files else None, look.remote)
 
@@ -98,6 +102,11 @@ def epoch_rows(settings: DatasetSettings, parts: Sequence[int]) -> int:
         rounds = min(rows / share for rows, share in zip(parts, shares, strict=True))
         total = sum(math.floor(rounds * share + 1e-9) for share in shares)
     return total if settings.max_rows is None else min(total, settings.max_rows)
+
+
+def trained_rows(settings: DatasetSettings, rows: int) -> int:
+    """Those of an epoch's rows that are trained on, once `eval_fraction` of them, rounded up, are set aside."""
+    return rows if settings.eval_parts else rows - math.ceil(rows * settings.eval_fraction)
 
 
 def _fingerprint(files: Sequence[_Version]) -> str:

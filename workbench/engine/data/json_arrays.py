@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from workbench.engine.data.sources import DataError, kind_of_file
 from workbench.engine.data.streams import BLOCK, MOST_ROW_BYTES, Content, Meter, opened, refuse_utf16
 from workbench.engine.data.values import BadRow, Row, is_messages, kind_of
+from workbench.engine.text import one_line
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LONGEST_LITERAL = 16
@@ -144,6 +145,9 @@ class _Scanner:
                 fault, at = error.msg, error.pos
                 if at < len(self._text) - _LONGEST_LITERAL and not fault.startswith("Unterminated"):
                     self.fail(fault[0].lower() + fault[1:], at)
+            except ValueError as error:  # a number of thousands of digits
+                reason = str(error).partition(";")[0]
+                self.fail(one_line(reason[:1].lower() + reason[1:], 120))
             except RecursionError:
                 self.fail("it is nested too deeply")
             else:

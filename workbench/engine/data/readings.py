@@ -75,7 +75,7 @@ def _prompt(row: Row, columns: Mapping[str, str]) -> list[Message]:
     else:
         said = values.text(value, column)
         extra = row.get(columns["input"]) if "input" in columns else None
-        if extra is not None and extra != "":
+        if extra is not None and not (isinstance(extra, str) and not extra.strip()):
             said = f"{said}\n\n{values.text(extra, columns['input'])}"
         turns = [*_history(row, columns), {"role": "user", "content": said}]
     return _with_system(row, columns, turns)

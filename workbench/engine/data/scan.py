@@ -75,7 +75,7 @@ class Scan:
         self.estimated += self._part_rows * scale
         self.part_examples.append(round((self.examples - self._examples_before) * scale))
         self.bytes_read += done
-        self._part_rows, self._examples_before = 0, self.examples
+        self._part_rows, self._examples_before, self._last = 0, self.examples, None
 
     def skip_part(self) -> None:
         """A part is not read."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.engine.data.sources import DataError
-from workbench.engine.data.streams import MOST_ROW_BYTES, Meter, lines, opened
+from workbench.engine.data.streams import MOST_ROW_BYTES, TOO_LONG, Content, Meter, lines, opened
 from workbench.engine.data.values import BadRow, Row
 from workbench.engine.text import one_line
 
@@ -17,11 +17,12 @@ _BATCH = 256
 def read_delimited(path: Path, name: str, meter: Meter, delimiter: str) -> Iterator[tuple[int, Row | BadRow]]:
     """(line a row begins on, row) of a table whose first line names the columns. Cells are text, empty ones None.
 
-    Raises DataError for a table without a usable first line, or with a quote that is never closed.
+    Raises DataError for a table without a usable first line, with a quote that is never closed, or with a line that is
+    too long to be held.
     """
     csv.field_size_limit(MOST_ROW_BYTES)
     with opened(path, name, meter) as content:
-        texts = ((line or b"").decode("utf-8", "surrogateescape") + "\n" for _, line in lines(content, name))
+        texts = _texts(content, name)
         first = next(texts, "")
         if delimiter == "," and "," not in first and ";" in first:
             delimiter = ";"  # as spreadsheets write it where the comma is the decimal point
@@ -45,7 +46,18 @@ def read_delimited(path: Path, name: str, meter: Meter, delimiter: str) -> Itera
                 yield line, BadRow(f"the first line names {len(header)} columns, this row has {len(cells)}", cells)
 
 
+def _texts(content: Content, name: str) -> Iterator[str]:
+    for number, line in lines(content, name):
+        if line is None:  # whether a quote of it is still open behind it, nobody knows
+            raise DataError(f"{name}:{number}: {TOO_LONG}.")
+        yield line.decode("utf-8", "surrogateescape") + "\n"
+
+
 def _header(first: str, delimiter: str, name: str) -> list[str]:
+    try:
+        first.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{name}:1: the names of the columns are not valid UTF-8.", "Save it as UTF-8.") from None
     try:
         header = [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter, strict=True), [])]
     except csv.Error as error:

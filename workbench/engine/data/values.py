@@ -100,7 +100,7 @@ def _message(entry: Any) -> Message:
             and content.isascii() and content and not content.isspace():
         return entry  # as nearly all are: nothing to change, and no more to check
     if role is None:
-        raise RowError(f"{name!r} is not a role; roles are system, user, assistant and tool"
+        raise RowError(f"{name!r:.40} is not a role; roles are system, user, assistant and tool"
                        if name is not None else "a message has no role")
     if entry.get("tool_calls") or entry.get("function_call"):
         raise RowError("tool_calls are not supported yet")
@@ -117,7 +117,7 @@ def _joined(parts: list[Any]) -> str:
     for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else kind_of(part)
-            raise RowError(f"a message holds {kind}: only text is supported")
+            raise RowError(f"a message holds {kind!s:.40}: only text is supported")
     return "".join(part["text"] for part in parts)
 
 

@@ -107,10 +107,12 @@ def _rewards(recipe: Recipe, base_dir: Path | None) -> tuple[str, ...] | None:
 
 def start_supervisor(run: RunDirectory) -> None:
     """Start the run's supervisor in a session of its own. Raises RunError when it does not take charge."""
+    run.supervisor_log.touch(mode=0o600)
     with run.supervisor_log.open("ab") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True, cwd=run.path, env=child_environment())
+            stdout=log, stderr=log, start_new_session=True, cwd=run.path, env=child_environment(),
+            umask=0o077)  # inherited by the worker: libraries write most of a run's files
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if lock_holder(run.lock) == supervisor.pid or supervisor.poll() == 0:

@@ -16,15 +16,14 @@ def previous_run(stage: StageOf) -> RunDirectory | None:
 
 
 def outcome_of(run: RunDirectory) -> str | None:
-    """`finished`, `stopped`, `failed`, `crashed` or `deleted`; None while it goes on."""
+    """`finished`, `stopped`, `failed`, `crashed` or `deleted`; None while it goes on, or has not left its GPU yet."""
     # Liveness first: a run that ends between the two looks must not seem to have crashed.
-    supervised = is_supervised(run)
+    if is_supervised(run):
+        return None
     ending = find_ending(run.events)
     if ending is not None:
         return str(ending.get("outcome"))
-    if not run.path.is_dir():
-        return "deleted"
-    return None if supervised else "crashed"
+    return "crashed" if run.path.is_dir() else "deleted"
 
 
 def waiting_words(stage: StageOf, previous: RunDirectory) -> str:

@@ -36,6 +36,7 @@ class GuardsCallback(TrainerCallback):
         self._frozen: Fingerprints | None = None
         self._first: _FirstStep | None = None
         self._still = self._same_rewards = 0
+        self._step_before = -1
 
     def watch(self, trainer: Trainer) -> None:
         """Look at every batch that the trainer's collator makes. Before training: its loader keeps the collator."""
@@ -74,6 +75,18 @@ class GuardsCallback(TrainerCallback):
         for note in first.judge(step):
             self._alert(note, step)
         self._reporter.guarded("moved", step=step, tensors=len(first.trained))
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                     **kwargs: Any) -> None:
+        """Refuse a stream too short for a step: transformers gathers no gradients across its end, and would go through
+        it for ever. Raises NothingTrainedError."""
+        if state.global_step == self._step_before and not control.should_training_stop:
+            batches = args.gradient_accumulation_steps
+            raise NothingTrainedError(
+                f"All rows went by without one optimizer step: a step takes {batches} batches of "
+                f"{args.per_device_train_batch_size}, and the stream ends before.",
+                "Leave dataset.streaming out, or lower training.gradient_accumulation_steps.")
+        self._step_before = state.global_step
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:

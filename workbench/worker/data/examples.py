@@ -21,6 +21,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from workbench.engine.data.check import first_rows
 from workbench.engine.data.examples import Located, Rejected, examples_of, read_examples
+from workbench.engine.data.facts import trained_rows
 from workbench.engine.data.formats import Format
 from workbench.engine.data.sources import DataError, resolve_dataset
 from workbench.engine.data.streams import Meter
@@ -88,6 +89,9 @@ def load_examples(recipe: Recipe, base_dir: Path | None, on_rejected: OnRejected
         train = train.shuffle(seed=recipe.training.seed).select(range(settings.max_rows))
     held_out = loader.held_out()
     if held_out is None and settings.eval_fraction > 0 and len(train) > 1:
+        if trained_rows(settings, len(train)) < 1:
+            raise DataError(f"dataset.eval_fraction sets all {len(train):,} rows aside, and leaves none to train on.",
+                            "Lower it.", "dataset.eval_fraction")
         parts = train.train_test_split(test_size=settings.eval_fraction, seed=recipe.training.seed)
         train, held_out = parts["train"], parts["test"]
     if len(train) == 0:

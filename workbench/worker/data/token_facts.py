@@ -155,10 +155,10 @@ class TokenFacts:
                    "added by the tokenizer", "Take the BOS token out of the text or the template."),
         ]
 
-    def document(self, usable_rows: int) -> dict[str, Any]:
-        """The part of `workbench data --json` that tokens tell; `usable_rows` are all there are, looked at or not."""
+    def document(self, epoch_rows: int) -> dict[str, Any]:
+        """The part of `workbench data --json` that tokens tell; an epoch trains on `epoch_rows`, looked at or not."""
         ordered = sorted(self._lengths)
-        scale = usable_rows / max(self.rows, 1)
+        scale = epoch_rows / max(self.rows, 1)
         learns = self.learns_text and self.rows > 0
         return {
             "token_lengths": {"p50": _percentile(ordered, 50), "p95": _percentile(ordered, 95),

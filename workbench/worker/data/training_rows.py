@@ -1,6 +1,7 @@
 """The rows of a run, loaded and checked before its model is: what the recipe does not let pass ends the run here."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ REJECTED_ROWS = "rejected_rows.jsonl"
 STREAM_BYTES = 64 << 20
 """Bytes of a stream that are looked through before it is trained on."""
 _MOST_WRITTEN = 1000
+"""Rows that are written down when the run is refused for them; of those that it may set aside every one is."""
 _NEWS_EVERY = 5.0  # seconds between two lines about a long check
 
 
@@ -60,8 +62,8 @@ class RejectedRows:
             return  # streams begin anew
         self._first = self._first or row
         self._seen.add(place)
-        if len(self._seen) <= _MOST_WRITTEN:
-            with self._path.open("a", encoding="ascii") as file:
+        if len(self._seen) <= max(self._limit, _MOST_WRITTEN):
+            with open(self._path, "a", encoding="ascii", opener=_private) as file:
                 file.write(json.dumps({"source": row.source, "line": row.line, "reason": row.reason, "row": row.row},
                                       default=str) + "\n")
         if self._at_once:
@@ -74,8 +76,13 @@ class RejectedRows:
         count = len(self._seen)
         first = f"{self._first.source}:{self._first.line}: {self._first.reason}"
         raise DataError(first if count == 1 else f"{count:,} rows cannot be used, the first of them: {first}",
-                        f"Mend them, or set them aside: --set data.max_rejected_rows={count}. They are listed in "
+                        f"Mend them, or set them aside: --set data.max_rejected_rows={count}. "
+                        f"{'They are' if count <= _MOST_WRITTEN else f'The first {_MOST_WRITTEN:,} are'} listed in "
                         f"{self._path.name}.")
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 @contextmanager
@@ -119,7 +126,8 @@ def refuse(recipe: Recipe, run: Path, findings: Iterable[Finding]) -> None:
     if not stopping:
         return
     allowed = [] if recipe.data.allow == "all" else list(recipe.data.allow)
-    names = ", ".join([*allowed, *(finding.id for finding in stopping)])
+    # Without a space: a shell would make two words of it.
+    names = ",".join(dict.fromkeys([*allowed, *(finding.id for finding in stopping)]))
     way_out = f"Or train on the rows as they are: --set data.allow=[{names}]"
     if len(stopping) == 1:
         raise DataError(stopping[0].message, f"{stopping[0].hint or ''} {way_out}".strip())
