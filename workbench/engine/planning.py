@@ -1,6 +1,5 @@
 """A plan: what a recipe would do on this machine, before anything is loaded."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
