@@ -176,7 +176,7 @@ def test_what_passes() -> None:
     assert stopping(allow=["duplicates"], max_rejected_rows=2) == ["equal-pair"]
     assert stopping(allow="equal-pair", max_rejected_rows=1) == ["duplicates", "rejected-rows"]
     allowed = recipe("glossary", data={"allow": ["double-bos"]}).data
-    assert "`--set data.allow=[double-bos,duplicates,equal-pair] --set data.max_rejected_rows=2`" in how_to_pass(
+    assert "`--set 'data.allow=[double-bos, duplicates, equal-pair]' --set data.max_rejected_rows=2`" in how_to_pass(
         findings, allowed)
 
 
@@ -186,7 +186,7 @@ def test_findings_keep_a_run_from_starting_until_they_are_let_pass(tmp_path: Pat
     assert [problem.field for problem in problems] == ["dataset.path", "dataset.path"]
     assert f"{path}:7: not valid JSON" in problems[0].message
     assert "2 rows repeat an earlier row" in problems[1].message
-    assert "--set data.allow=[duplicates] --set data.max_rejected_rows=1" in (problems[0].hint or "")
+    assert "--set 'data.allow=[duplicates]' --set data.max_rejected_rows=1" in (problems[0].hint or "")
     passed = plan(str(path), data={"allow": ["duplicates"], "max_rejected_rows": 1})
     assert passed.problems == ()
     assert any("2 rows repeat an earlier row" in warning for warning in passed.warnings)
@@ -201,6 +201,8 @@ def test_faults_stand_at_their_setting(tmp_path: Path) -> None:
     (split,) = plan({"path": path, "eval_split": "test"}).problems
     assert (split.field, split.message) == ("dataset.eval_split", f"{path} is one file and has no split 'test'.")
     assert plan({"path": path, "streaming": True}).problems[0].field == "dataset.streaming"
+    (order,) = plan({"path": [path, "glossary"], "streaming": True}, training={"max_steps": 2}).problems
+    assert (order.field, order.hint) == ("dataset.path", "Give each part a weight.")
     with pytest.raises(DataError) as caught:
         dataset_facts(recipe({"path": "glossary", "eval_path": path}, "cpt"), None)
     assert caught.value.field == "dataset.path"

@@ -135,7 +135,8 @@ def test_a_stream_of_pairs_and_demonstrations_trains_from_the_command_line(workb
     recipe = tmp_path / "orpo.yaml"
     recipe.write_text(
         "model: tiny-base\nobjective: orpo\n"
-        "dataset: {path: [mixed.jsonl, glossary-held-out], streaming: true, eval_path: glossary-pairs-held-out}\n"
+        "dataset: {path: [{path: mixed.jsonl, weight: 3}, {path: glossary-held-out, weight: 1}], streaming: true,\n"
+        "  eval_path: glossary-pairs-held-out}\n"
         "training: {max_steps: 5, per_device_train_batch_size: 4, gradient_accumulation_steps: 2, max_length: 96,\n"
         "  logging_steps: 1, save_steps: null, eval_steps: 5, per_device_eval_batch_size: 16}\n")
     result = workbench("train", str(recipe), "--json")

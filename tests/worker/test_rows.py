@@ -170,7 +170,7 @@ def test_findings_end_the_run_before_the_model_is_loaded(workbench: RunCommand, 
     shown = json.loads(workbench("train", str(recipe), "--json").stdout)
     assert (shown["state"], shown["cause"], shown["parameters"]) == ("failed", "data", None)
     assert "truncated 1 (rows.jsonl:7), fully-masked 1 (rows.jsonl:8)" in shown["explanation"]
-    assert "--set data.allow=[truncated,fully-masked]" in shown["suggestion"]
+    assert "--set 'data.allow=[truncated, fully-masked]'" in shown["suggestion"]
 
 
 def test_allowed_findings_are_alerts_and_bad_rows_are_set_aside(workbench: RunCommand, tmp_path: Path) -> None:

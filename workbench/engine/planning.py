@@ -263,6 +263,9 @@ def _dataset(recipe: Recipe, base_dir: Path | None, problems: list[PlanProblem],
     if recipe.dataset.streaming and recipe.training.max_steps < 1:
         problems.append(PlanProblem("dataset.streaming", "Rows that are read while training have no known end.",
                                     "Set training.max_steps, or leave dataset.streaming out."))
+    if recipe.dataset.streaming and len(recipe.dataset.parts) > 1 and not any(p.weight for p in recipe.dataset.parts):
+        problems.append(PlanProblem("dataset.path", "Streamed parts without weights follow each other: the steps "
+                                    "may end before the second begins.", "Give each part a weight."))
     try:
         facts = dataset_facts(recipe, base_dir)
     except DataError as error:

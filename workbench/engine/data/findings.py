@@ -43,6 +43,7 @@ def how_to_pass(stopping: Iterable[Finding], data: DataSettings) -> str:
     allowed = () if data.allow == "all" else data.allow
     new = [finding.id for finding in stopping if finding.id != "rejected-rows"]
     rejected = sum(finding.count for finding in stopping if finding.id == "rejected-rows")
-    options = [f"--set data.allow=[{','.join(dict.fromkeys((*allowed, *new)))}]"] if new else []
+    # Quoted: shells take brackets and spaces for something of their own.
+    options = [f"--set 'data.allow=[{', '.join(dict.fromkeys((*allowed, *new)))}]'"] if new else []
     options += [f"--set data.max_rejected_rows={rejected}"] if rejected else []
     return f"Mend the data, or start all the same with `{' '.join(options)}`."

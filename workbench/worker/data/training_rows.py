@@ -16,7 +16,7 @@ from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 from workbench.engine.catalog.models import ModelSource
 from workbench.engine.data.check import check_structure
 from workbench.engine.data.examples import Rejected
-from workbench.engine.data.findings import Finding, refused
+from workbench.engine.data.findings import Finding, how_to_pass, refused
 from workbench.engine.data.sources import DataError
 from workbench.engine.errors import InputError
 from workbench.engine.objective_checks import label_imbalance, too_few_prompts
@@ -125,10 +125,7 @@ def refuse(recipe: Recipe, run: Path, findings: Iterable[Finding]) -> None:
     stopping = refused(findings, recipe.data)
     if not stopping:
         return
-    allowed = [] if recipe.data.allow == "all" else list(recipe.data.allow)
-    # Without a space: a shell would make two words of it.
-    names = ",".join(dict.fromkeys([*allowed, *(finding.id for finding in stopping)]))
-    way_out = f"Or train on the rows as they are: --set data.allow=[{names}]"
+    way_out = how_to_pass(stopping, recipe.data)
     if len(stopping) == 1:
         raise DataError(stopping[0].message, f"{stopping[0].hint or ''} {way_out}".strip())
     listed = ", ".join(f"{finding.id} {finding.count:,} ({_first_place(finding)})" for finding in stopping)
