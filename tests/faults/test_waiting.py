@@ -75,6 +75,7 @@ def test_a_waiting_stage_is_stopped_alone_and_what_it_needs_is_kept(home: Path) 
     supervisors = [start(first, FINISHES), start(second, WORKS), start(third, WORKS)]
     wait_for(lambda: summarise(third).state == "waiting" and "worker" in second.status.read_text(), 20)
     assert ended(first).name == "finished"
+    supervisors[0].wait(20)
     with pytest.raises(RunError, match=f"{third.id} has not ended and needs it"):
         delete_run(first)
     send_command(third, "stop")

@@ -97,7 +97,10 @@ def test_an_evaluation_between_two_logs_keeps_its_figures_apart(trainer: OrpoTra
                      for row in rows(trainer.processing_class)[:1]
                      for name, other in (("chosen", "rejected"), ("rejected", "chosen")))
     with torch.no_grad():
-        trainer.model.train()
+        for mode in (trainer.model.eval, trainer.model.train):  # what others computed before is not of this test
+            mode()
+            trainer.log({})
+        logged.clear()
         loss(trainer, [better])
         trainer.model.eval()
         loss(trainer, [worse])
