@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.tui.inspector import StagedInspector
+from workbench.tui import app as app_module
 from workbench.tui import data_checks
 from workbench.tui.screens import data
 
@@ -12,3 +14,13 @@ def unhurried_checks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
     if request.node.get_closest_marker("checks") is None:
         monkeypatch.setattr(data_checks.DataChecks, "ask", lambda *arguments: None)
         monkeypatch.setattr(data, "_RENDER_DELAY", 1e6)
+
+
+@pytest.fixture
+def inspector(monkeypatch: pytest.MonkeyPatch) -> StagedInspector:
+    """In the place of the data worker: what it answers is the test's to say, and it is asked at once."""
+    staged = StagedInspector()
+    monkeypatch.setattr(app_module, "Inspector", lambda: staged)
+    monkeypatch.setattr(data_checks, "STRUCTURE_DELAY", 0.01)
+    monkeypatch.setattr(data_checks, "TOKENS_DELAY", 0.0)
+    return staged

@@ -13,7 +13,6 @@ from textual.widgets import Static
 
 from tests.tui.inspector import StagedInspector
 from tests.tui.synthetic import no_gpu
-from workbench.tui import app as app_module
 from workbench.tui import data_checks
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.screens.column_mapping import ColumnMappingScreen
@@ -29,15 +28,6 @@ pytestmark = pytest.mark.checks
 
 def conversation(question: str, answer: str = "It is so.") -> str:
     return json.dumps({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]})
-
-
-@pytest.fixture
-def inspector(monkeypatch: pytest.MonkeyPatch) -> StagedInspector:
-    staged = StagedInspector()
-    monkeypatch.setattr(app_module, "Inspector", lambda: staged)
-    monkeypatch.setattr(data_checks, "STRUCTURE_DELAY", 0.01)
-    monkeypatch.setattr(data_checks, "TOKENS_DELAY", 0.0)
-    return staged
 
 
 @asynccontextmanager

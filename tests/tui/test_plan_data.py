@@ -19,8 +19,6 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DataSettings
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import list_run_directories
-from workbench.tui import app as app_module
-from workbench.tui import data_checks
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.screens.confirm import ConfirmScreen
 from workbench.tui.screens.launching import allowing, findings_text
@@ -33,15 +31,6 @@ from workbench.tui.widgets.plan_fields import FIELDS
 from workbench.tui.widgets.plan_form import PlanForm
 
 TRUNCATED = Finding("truncated", 175, "175 rows have more than 40 tokens.", "Raise it.", ("rows.jsonl:9",))
-
-
-@pytest.fixture
-def inspector(monkeypatch: pytest.MonkeyPatch) -> StagedInspector:
-    staged = StagedInspector()
-    monkeypatch.setattr(app_module, "Inspector", lambda: staged)
-    monkeypatch.setattr(data_checks, "STRUCTURE_DELAY", 0.01)
-    monkeypatch.setattr(data_checks, "TOKENS_DELAY", 0.0)
-    return staged
 
 
 @pytest.fixture

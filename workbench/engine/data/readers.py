@@ -36,12 +36,16 @@ def _read_json(path: Path, name: str, meter: Meter) -> Rows:
 
 
 def _read_lines(path: Path, name: str, meter: Meter) -> Rows:
+    return _each_line(path, name, meter, lambda line: _parsed(line) if line and not line.isspace() else None)
+
+
+def _each_line(path: Path, name: str, meter: Meter, made: Callable[[bytes], Row | BadRow | None]) -> Rows:
+    """What `made` makes of each line; None: nothing."""
     with opened(path, name, meter) as content:
         for number, line in lines(content, name):
-            if line is None:
-                yield number, BadRow(TOO_LONG)
-            elif line and not line.isspace():
-                yield number, _parsed(line)
+            row = BadRow(TOO_LONG) if line is None else made(line)
+            if row is not None:
+                yield number, row
 
 
 def _parsed(line: bytes) -> Row | BadRow:
@@ -94,12 +98,11 @@ def _read_text(path: Path, name: str, meter: Meter) -> Rows:
 
 
 def _text_lines(path: Path, name: str, meter: Meter) -> Rows:
-    with opened(path, name, meter) as content:
-        for number, line in lines(content, name):
-            if line is None:
-                yield number, BadRow(TOO_LONG)
-            elif said := line.decode("utf-8", "surrogateescape").rstrip("\r"):
-                yield number, {"text": said}
+    def row(line: bytes) -> Row | None:
+        said = line.decode("utf-8", "surrogateescape").rstrip("\r")
+        return {"text": said} if said else None
+
+    return _each_line(path, name, meter, row)
 
 
 def _paragraphs(path: Path, name: str, meter: Meter) -> Rows:
