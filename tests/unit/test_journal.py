@@ -8,7 +8,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from workbench.engine.runs.journal import Journal, JournalReader, decode_number, encode_number, read_tail
+from workbench.engine.runs.journal import (
+    Journal,
+    JournalReader,
+    decode_number,
+    encode_number,
+    find_ending,
+    find_rest,
+    read_tail,
+)
 
 
 def test_events_are_numbered_across_writers(tmp_path: Path) -> None:
@@ -103,3 +111,26 @@ def test_tail_is_bounded_and_whole(tmp_path: Path) -> None:
     assert len(tail) < 100
     assert [event["step"] for event in tail] == list(range(tail[0]["step"], 2000))
     assert read_tail(tmp_path / "none") == []
+
+
+def test_a_paused_run_rests_and_a_resumed_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with Journal(path) as journal:
+        journal.append("started")
+        journal.append("paused", step=3)
+        rest = find_rest(path)
+        assert rest is not None
+        assert (rest["type"], find_ending(path)) == ("paused", None)
+        journal.append("resumed", step=3)
+        assert find_rest(path) is None
+        journal.append("ended", outcome="finished")
+        assert find_ending(path) == find_rest(path)
+        assert find_ending(path) is not None
+
+
+def test_time_goes_on_where_the_writer_before_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"v":1,"seq":0,"time":1.0,"elapsed":500.0,"type":"started"}\n')
+    with Journal(path) as journal:
+        journal.append("phase", phase="a")
+    assert read_tail(path)[-1]["elapsed"] >= 500

@@ -46,6 +46,25 @@ def test_resuming_drops_the_abandoned_branch() -> None:
     assert state.resumed_from == 1
 
 
+def test_a_run_that_goes_on_has_not_ended() -> None:
+    failed = {"type": "ended", "outcome": "failed", "cause": "oom", "explanation": "Out of memory.",
+              "evidence": ["CUDA out of memory"], "changes": {"training.max_length": 512}}
+    state = fold({"type": "started"}, step(1, 3.0), step(2, 2.0), failed)
+    assert (state.evidence, state.changes) == (("CUDA out of memory",), {"training.max_length": 512})
+    state = fold({"type": "started"}, step(1, 3.0), step(2, 2.0), failed, {"type": "restarted", "step": 1})
+    assert (state.journal_state, state.cause, state.evidence, state.restarts) == ("queued", None, (), 1)
+    assert list(state.metrics["train/loss"].steps) == [1]
+
+
+def test_a_pause_lasts_without_a_supervisor() -> None:
+    state = fold({"type": "started"}, step(1, 3.0), {"type": "paused", "step": 1})
+    assert with_liveness(state.journal_state, supervised=False, heartbeat_age=None) == "paused"
+
+
+def test_a_worker_without_a_beat_is_stalled() -> None:
+    assert with_liveness("running", supervised=True, heartbeat_age=1.0, beat_age=STALL_SECONDS + 1) == "stalled"
+
+
 def test_deleted_checkpoints_are_forgotten() -> None:
     def saved(number: int, removed: list[str]) -> dict[str, Any]:
         return {"type": "checkpoint", "step": number, "path": f"c{number}", "verified": True, "removed": removed}

@@ -11,8 +11,8 @@ from workbench.engine.recipe_section import Positive, Section, Strings
 from workbench.engine.text import slug
 from workbench.engine.tuning import TuningId, default_learning_rate
 
-__all__ = ["DatasetPart", "DatasetSettings", "HardwareSettings", "LoraSettings", "QuantizationSettings", "Recipe",
-           "SampleSettings", "Section", "TrainingSettings"]
+__all__ = ["DatasetPart", "DatasetSettings", "FailureSettings", "HardwareSettings", "LoraSettings",
+           "QuantizationSettings", "Recipe", "SampleSettings", "Section", "TrainingSettings"]
 
 
 class LoraSettings(Section):
@@ -120,6 +120,27 @@ class HardwareSettings(Section):
     """Train on the CPU even where there is a GPU."""
     probe: bool = True
     """Try the longest rows before the first step: measures the peak and fails at once where it does not fit."""
+    gpus: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """The GPUs it may run on, by index or UUID; it takes one of them. Empty: any."""
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _indices(cls, value: object) -> object:
+        """GPUs are numbered, and a single one needs no list."""
+        listed = value if isinstance(value, list | tuple) else [value]
+        return [str(gpu) if isinstance(gpu, int) and not isinstance(gpu, bool) else gpu for gpu in listed]
+
+
+class FailureSettings(Section):
+    """What is done by itself when training fails."""
+
+    resume: Annotated[int, Field(ge=0)] = 0
+    """Go on from the last good checkpoint so many times after the worker was killed, hung or met an error."""
+    halve_batch: bool = False
+    """After running out of memory go on with half the per_device_train_batch_size and twice the
+    gradient_accumulation_steps: the effective batch stays the same."""
+    hang_minutes: Positive = 30
+    """A worker that gives no sign of life for so long counts as hung; it is ended where `resume` allows to go on."""
 
 
 class Recipe(Section):
@@ -140,6 +161,7 @@ class Recipe(Section):
     training: TrainingSettings = TrainingSettings()
     samples: SampleSettings = SampleSettings()
     hardware: HardwareSettings = HardwareSettings()
+    on_failure: FailureSettings = FailureSettings()
     data: DataSettings = DataSettings()
     dpo: DpoSettings = DpoSettings()
     rt: DpoSettings = DpoSettings()

@@ -10,10 +10,10 @@ import orjson
 
 from workbench.engine.errors import RunError
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.journal import JournalReader, find_ending
+from workbench.engine.runs.journal import JournalReader, find_rest
 from workbench.engine.runs.liveness import lock_holder
 
-CommandName = Literal["stop", "save", "sample"]
+CommandName = Literal["stop", "pause", "save", "sample"]
 COMMANDS: tuple[str, ...] = get_args(CommandName)
 
 
@@ -27,7 +27,7 @@ class Command:
 
 def send_command(run: RunDirectory, name: CommandName) -> Command:
     """Append a command to the run's control file. Raises RunError when nobody is there to obey."""
-    if find_ending(run.events) is not None or lock_holder(run.lock) is None:
+    if find_rest(run.events) is not None or lock_holder(run.lock) is None:
         raise RunError(f"{run.id} is not running, so it cannot {name}.", f"See its end: workbench show {run.id}")
     command = Command(secrets.token_hex(4), name)
     line = orjson.dumps({"id": command.id, "command": name, "time": round(time.time(), 3)}) + b"\n"

@@ -72,6 +72,20 @@ class RunDirectory:
         return self.path / "lock"
 
     @property
+    def worker_lock(self) -> Path:
+        """Held by the worker for its life: a run has one, also when its supervisor is gone."""
+        return self.path / "worker.lock"
+
+    @property
+    def beat(self) -> Path:
+        """The worker's sign of life: the monotonic clock's seconds as text, written anew every second."""
+        return self.path / "beat"
+
+    def resume_request(self, token: str) -> Path:
+        """What a new supervisor shall go on with; written by who starts it, taken away by it."""
+        return self.path / f"resume-{token}.json"
+
+    @property
     def samples(self) -> Path:
         """Generations by step; the worker."""
         return self.path / "samples.jsonl"

@@ -38,9 +38,12 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Opens for appending; continues the sequence, and seals a partial last line left by a killed writer."""
-        self._seq = _last_seq(path) + 1
+        tail = read_tail(path)
+        self._seq = max((event["seq"] for event in tail if isinstance(event.get("seq"), int)), default=-1) + 1
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        self._began = time.monotonic()
+        # Goes on from what the writer before counted: a run's time is that in which it was attended.
+        counted = max((decode_number(event.get("elapsed")) or 0.0 for event in tail), default=0.0)
+        self._began = time.monotonic() - counted
         if _ends_mid_line(path):
             os.write(self._file, b"\n")
 
@@ -147,13 +150,20 @@ def read_ends(path: Path, head: int = 1 << 15, tail: int = 1 << 16) -> list[Even
     return [*_parse_lines(lines), *read_tail(path, tail)]
 
 
+def find_rest(path: Path) -> Event | None:
+    """The `ended` or `paused` event with which a run came to rest; None while it goes on, or goes on again."""
+    for event in reversed(read_tail(path)):
+        if event.get("type") in ("ended", "paused"):
+            return event
+        if event.get("type") in ("queued", "started", "resumed", "restarted"):
+            return None
+    return None
+
+
 def find_ending(path: Path) -> Event | None:
-    """The newest `ended` event of a journal; None while there is none."""
-    return next((event for event in reversed(read_tail(path)) if event.get("type") == "ended"), None)
-
-
-def _last_seq(path: Path) -> int:
-    return max((event["seq"] for event in read_tail(path) if isinstance(event.get("seq"), int)), default=-1)
+    """The `ended` event of a journal; None while there is none, and for a run that is paused."""
+    rest = find_rest(path)
+    return rest if rest is not None and rest["type"] == "ended" else None
 
 
 def _ends_mid_line(path: Path) -> bool:

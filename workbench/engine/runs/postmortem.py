@@ -1,7 +1,7 @@
 """Why a run ended: from an exit code, a signal or an exception to a cause, a sentence and a fix."""
 
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from workbench.engine.text import one_line
@@ -17,6 +17,12 @@ class Ending:
     cause: Cause | None = None
     explanation: str | None = None
     suggestion: str | None = None
+    evidence: tuple[str, ...] = ()
+    """The lines of its log that show it."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Dotted settings of the recipe and the values with which it should go."""
+    checkpoint: str | None = None
+    """The last checkpoint that verifies, relative to the run's directory."""
 
     def to_event(self) -> dict[str, Any]:
         """The fields of the event."""

@@ -10,6 +10,8 @@ StateName = Literal["queued", "waiting", "running", "paused", "finished", "stopp
 STALL_SECONDS = 20.0
 """A supervisor writes its heartbeat every second; this long without one means that it hangs."""
 ENDED: frozenset[str] = frozenset({"finished", "stopped", "failed", "crashed"})
+AT_REST: frozenset[str] = ENDED | {"paused"}
+"""States in which nothing more happens by itself."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,13 @@ class RunState:
     rehearsed_peak: int | None = None
     """Bytes that a rehearsal before the launch traced."""
     probed: ProbedMemory | None = None
+    evidence: tuple[str, ...] = ()
+    """Of a failed run: the lines that show why."""
+    changes: dict[str, Any] = field(default_factory=dict)
+    """Of a failed run: dotted settings of its recipe and the values that would mend it."""
     resumed_from: int | None = None
+    restarts: int = 0
+    """Times that the supervisor went on by itself after a failure."""
     metrics: dict[str, MetricSeries] = field(default_factory=dict)
     checkpoints: list[CheckpointInfo] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
@@ -119,7 +127,11 @@ class RunState:
         waited = self.journal_state == "waiting"
         self.started = decode_number(event["time"]) if waited else self.started or decode_number(event["time"])
         self.journal_state = "running"
+        self._forget_the_end()
+
+    def _forget_the_end(self) -> None:
         self.cause = self.explanation = self.suggestion = self.ended = None
+        self.evidence, self.changes = (), {}
 
     def _on_phase(self, event: Event) -> None:
         self.phase = str(event["phase"])
@@ -178,8 +190,18 @@ class RunState:
     def _on_guarded(self, event: Event) -> None:
         """A guard found all well; what it finds wrong is an alert, or the run's end."""
 
+    def _on_paused(self, event: Event) -> None:
+        self.journal_state = "paused"
+        self.phase = ""
+
+    def _on_restarted(self, event: Event) -> None:
+        self._on_resumed(event)
+        self.restarts += 1
+
     def _on_resumed(self, event: Event) -> None:
         step = int(event["step"])
+        self.journal_state = "queued"
+        self._forget_the_end()
         self.step = self.resumed_from = step
         for series in self.metrics.values():
             series.drop_after(step)
@@ -195,6 +217,8 @@ class RunState:
         self.cause = event.get("cause")
         self.explanation = event.get("explanation")
         self.suggestion = event.get("suggestion")
+        self.evidence = tuple(map(str, event.get("evidence") or ()))
+        self.changes = dict(event.get("changes") or {})
 
     def last(self, name: str) -> float | None:
         """The newest value of a metric."""
@@ -207,16 +231,18 @@ def _whole(value: object) -> int | None:
     return None if number is None else int(number)
 
 
-def with_liveness(journal_state: StateName, supervised: bool, heartbeat_age: float | None) -> StateName:
-    """The state as it really is: no supervisor and no end means crashed, a supervisor without a heartbeat stalled.
+def with_liveness(journal_state: StateName, supervised: bool, heartbeat_age: float | None,
+                  beat_age: float | None = None) -> StateName:
+    """The state as it really is: no supervisor and no end means crashed, one that gives no sign of life, or whose
+    worker gives none, stalled.
 
-    `heartbeat_age` is in seconds, None when no heartbeat was ever written.
+    `heartbeat_age` is the supervisor's, `beat_age` the worker's, in seconds; None when none was ever written.
     """
-    if journal_state in ENDED:
+    if journal_state in AT_REST:
         return journal_state
     if not supervised:
         return "crashed"
-    if heartbeat_age is not None and heartbeat_age > STALL_SECONDS:
+    if any(age is not None and age > STALL_SECONDS for age in (heartbeat_age, beat_age)):
         return "stalled"
     return journal_state
 

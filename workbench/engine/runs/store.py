@@ -11,7 +11,7 @@ from workbench.engine.runs.chain import StageOf, stage_of
 from workbench.engine.runs.directory import RunDirectory, list_run_directories
 from workbench.engine.runs.journal import JournalReader, decode_number, read_tail
 from workbench.engine.runs.liveness import lock_holder
-from workbench.engine.runs.state import ENDED, RunState, Sample, StateName, with_liveness
+from workbench.engine.runs.state import AT_REST, RunState, Sample, StateName, with_liveness
 
 # A supervisor needs a moment between the directory and the lock; until then a run is queued, not crashed.
 _START_GRACE_SECONDS = 15.0
@@ -41,18 +41,20 @@ class RunFollower:
             self.state.apply(event)
             changed = True
         for entry in self._samples.read():
-            if isinstance(entry.get("step"), int):
+            if isinstance(entry.get("resumed"), int):
+                self.samples = [sample for sample in self.samples if sample.step <= entry["resumed"]]
+            elif isinstance(entry.get("step"), int):
                 self.samples.append(Sample(entry["step"], str(entry.get("prompt")), str(entry.get("text"))))
         self.corrupt = self._events.corrupt + self._samples.corrupt
-        self.name = with_liveness(self.state.journal_state, supervised, heartbeat_age(self.run))
+        self.name = with_liveness(self.state.journal_state, supervised, heartbeat_age(self.run), beat_age(self.run))
         if not self.run.path.is_dir():
             raise FileNotFoundError(self.run.path)
         return changed or before != (self.name, self.corrupt, len(self.samples))
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
-        return self.name in ENDED
+        """Whether nothing more will come by itself."""
+        return self.name in AT_REST
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ def summarise(run: RunDirectory) -> RunSummary:
         state.journal_state = "running"
     losses = state.metrics.get("train/loss")
     return RunSummary(
-        run=run, state=with_liveness(state.journal_state, supervised, heartbeat_age(run)), step=state.step,
+        run=run, step=state.step,
+        state=with_liveness(state.journal_state, supervised, heartbeat_age(run), beat_age(run)),
         total_steps=state.total_steps or total, last_loss=state.last("train/loss"),
         started=state.started or _time_in_id(run),
         recent_losses=tuple(losses.values[-40:]) if losses else (), pipeline=stage_of(run),
@@ -135,6 +138,15 @@ def heartbeat_age(run: RunDirectory) -> float | None:
     """Seconds since the supervisor's last heartbeat; None when there was none in this boot."""
     beat = decode_number(read_status(run).get("heartbeat_monotonic"))
     return None if beat is None else max(time.monotonic() - beat, 0.0)
+
+
+def beat_age(run: RunDirectory) -> float | None:
+    """Seconds since the worker's last sign of life; None when there was none in this boot, or the worker is gone."""
+    try:
+        age = time.monotonic() - float(run.beat.read_text())
+    except (OSError, ValueError):
+        return None
+    return age if age >= 0 else None
 
 
 def _time_in_id(run: RunDirectory) -> float | None:
