@@ -98,7 +98,7 @@ def test_a_sentence_of_ours_stands_alone() -> None:
      "package flash_attn seems to be not installed.", "error", "flash-attention"),
     ("ModuleNotFoundError", "No module named 'peft'", "error", "library"),
     ("ImportError", "/lib/libtorch.so: undefined symbol: _ZNK", "error", "library"),
-    ("GatedRepoError", "401 Client Error.\n\nCannot access gated repo for url https://huggingface.co", "hub", "hub-gated"),
+    ("GatedRepoError", "401 Client Error.\n\nCannot access gated repo for url https://hf.example", "hub", "hub-gated"),
     ("OSError", "You are trying to access a gated repo.\nMake sure to have access to it", "hub", "hub-gated"),
     ("OSError", "x/y is not a local folder and is not a valid model identifier listed on "
      "'https://huggingface.co/models'", "hub", "hub-missing"),
@@ -161,8 +161,8 @@ def test_less_memory_keeps_the_rows_of_a_step(training: dict[str, Any], more: di
                                               changes: dict[str, Any]) -> None:
     ending = raised(CUDA_OOM, function, training=training, **more)
     assert ending.changes == changes
-    for key, value in changes.items():
-        assert str(value) in str(ending.suggestion).replace(",", "") or key.endswith("gradient_checkpointing"), ending.suggestion
+    for value in changes.values():
+        assert str(value) in str(ending.suggestion).replace(",", "") or value is True, ending.suggestion
     if not changes:
         assert "anew" in str(ending.suggestion)
     before = recipe(training=training, **more)

@@ -233,7 +233,9 @@ def _last_words(lines: Sequence[str]) -> tuple[str, ...]:
         tail = lines[fatal[-1]:]
         current = next((n for n, line in enumerate(tail) if line.startswith("Current thread")), 0)
         # Its header and the heads of threads say nothing; the frames, innermost first, do.
-        return _kept([*tail[:1], *tail[current + 1:]][:MOST_EVIDENCE])
+        # Native code that gives up by itself says why just before.
+        said = [line for line in lines[max(fatal[-1] - 3, 0):fatal[-1]] if symptom_in([line])]
+        return _kept([*said, *tail[:1], *tail[current + 1:]][:MOST_EVIDENCE])
     return _of_traceback(lines) or _kept(lines[-MOST_EVIDENCE:])
 
 
