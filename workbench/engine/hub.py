@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from workbench.engine.errors import InputError
 from workbench.engine.text import one_line
 
 SECONDS = 3.0
@@ -14,6 +15,10 @@ SECONDS = 3.0
 HubStatus = Literal["ok", "offline", "gated", "missing", "busy", "unreachable"]
 _FALSE = ("", "0", "false", "no", "off")
 _LOGIN = "hf auth login, or set HF_TOKEN"
+
+
+class HubError(InputError):
+    """The Hub does not give what is asked of it; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,12 @@ _KERNEL_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementa
                 "experts_implementation", "_experts_implementation", "_experts_implementation_internal")
 # Files in the Hub's cache are named by their content: sha256 of large ones, git's sha1 of small ones.
 _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
-_HASHED_AT_ONCE = 512 << 20
-"""Bytes that are hashed before a launch: about half a second. More would keep the user waiting."""
+_HASHED_AT_ONCE = 256 << 20
+"""Bytes that are hashed before a launch: sha256 goes through 330 MB a second here, and the user waits."""
+
+
+class IncompleteModelError(InputError):
+    """Files are missing, and those that are there may be good: fetching the rest would mend it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,11 @@ def refuse_code_settings(config: Mapping[str, Any], label: str, file: str = "con
     """Raise InputError for settings that name code to run: `auto_map`, or a kernel from the Hub, at any depth."""
     for key, value in _entries(config):
         if key == "auto_map" and value:
-            raise InputError(f"{label} brings its own Python code (auto_map in {file}), which the workbench never runs.",
-                             "Use a model of an architecture that transformers itself knows.")
+            raise InputError(f"{label} brings its own Python code (auto_map in {file}), which the workbench never "
+                             "runs.", "Use a model of an architecture that transformers itself knows.")
         if key in _KERNEL_KEYS:
-            named = [value] if not isinstance(value, Mapping) else value.values()
-            for kernel in named:
-                if kernel not in _KERNELS if isinstance(kernel, str | None) else True:
+            for kernel in value.values() if isinstance(value, Mapping) else [value]:
+                if not (isinstance(kernel, str | None) and kernel in _KERNELS):
                     raise InputError(f"{label} asks for a kernel of its own ({key}: {one_line(str(kernel), 60)} in "
                                      f"{file}), which would be fetched and run.", f"Remove {key} from its {file}.")
 
@@ -102,8 +105,8 @@ def _entries(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 def _check_tokenizer(folder: Path, label: str) -> None:
     found = [folder / name for name in _TOKENIZERS if (folder / name).is_file()]
     if not found:
-        raise InputError(f"{label} has no tokenizer in {folder}.",
-                         f"One of {', '.join(_TOKENIZERS[:4])} must lie beside its config.json: fetch the model again.")
+        raise IncompleteModelError(f"{label} has no tokenizer in {folder}.",
+                                   f"One of {', '.join(_TOKENIZERS[:4])} must lie beside its config.json: fetch the model again.")
     if found[0].suffix == ".json":
         try:
             orjson.loads(found[0].read_bytes())
@@ -135,21 +138,22 @@ def _weight_files(folder: Path, label: str) -> list[tuple[Path, set[str]]]:
                              "Fetch or save the model again.")
         if not (folder / file).is_file():
             missing = sum(not (folder / other).is_file() for other in shards)
-            raise InputError(f"{label} is incomplete: {missing} of its {len(shards)} weight files are missing, {file} "
-                             "among them.", "Fetch the rest: hf download NAME.")
+            raise IncompleteModelError(f"{label} is incomplete: {missing} of its {len(shards)} weight files are missing, "
+                                       f"{file} among them.", "Fetch the rest: hf download NAME.")
     return [(folder / file, shards[file]) for file in sorted(shards)]
 
 
 def _without_weights(folder: Path, label: str) -> InputError:
     shards = sorted(folder.glob("*.safetensors"))
     if shards:
-        return InputError(f"{label} has {shards[0].name}, but neither {WEIGHTS} nor {INDEX}, which says what belongs "
-                          "together.", "Fetch or save the model again.")
+        return IncompleteModelError(f"{label} has {shards[0].name}, but neither {WEIGHTS} nor {INDEX}, which "
+                                    "says what belongs together.", "Fetch or save the model again.")
     pickled = next((path for pattern in _PICKLES for path in sorted(folder.glob(pattern))), None)
     if pickled is not None:
         return InputError(f"{label} has no safetensors weights in {folder}: only {pickled.name}.", "Pickled weights "
                           "(.bin, .pt) can run code when loaded and are not read; convert them first.")
-    return InputError(f"{label} has no safetensors weights in {folder}.", "Is the download complete? hf download NAME.")
+    return IncompleteModelError(f"{label} has no safetensors weights in {folder}.",
+                                "Is the download complete? hf download NAME.")
 
 
 def _check_hashes(folder: Path, label: str) -> int:
