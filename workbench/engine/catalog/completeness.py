@@ -105,8 +105,8 @@ def _entries(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
 def _check_tokenizer(folder: Path, label: str) -> None:
     found = [folder / name for name in _TOKENIZERS if (folder / name).is_file()]
     if not found:
-        raise IncompleteModelError(f"{label} has no tokenizer in {folder}.",
-                                   f"One of {', '.join(_TOKENIZERS[:4])} must lie beside its config.json: fetch the model again.")
+        raise IncompleteModelError(f"{label} has no tokenizer in {folder}.", f"One of {', '.join(_TOKENIZERS[:4])} "
+                                   "must lie beside its config.json: fetch the model again.")
     if found[0].suffix == ".json":
         try:
             orjson.loads(found[0].read_bytes())
@@ -138,8 +138,8 @@ def _weight_files(folder: Path, label: str) -> list[tuple[Path, set[str]]]:
                              "Fetch or save the model again.")
         if not (folder / file).is_file():
             missing = sum(not (folder / other).is_file() for other in shards)
-            raise IncompleteModelError(f"{label} is incomplete: {missing} of its {len(shards)} weight files are missing, "
-                                       f"{file} among them.", "Fetch the rest: hf download NAME.")
+            raise IncompleteModelError(f"{label} is incomplete: {missing} of its {len(shards)} weight files are "
+                                       f"missing, {file} among them.", "Fetch the rest: hf download NAME.")
     return [(folder / file, shards[file]) for file in sorted(shards)]
 
 
