@@ -27,8 +27,8 @@ token = sys.argv[3] if len(sys.argv) > 3 else None
 sys.exit(Supervisor(find_run(sys.argv[1]), [sys.executable, "-c", sys.argv[2]], token=token).main())
 """
 
-# What every stand-in begins with: the worker's lock, its sign of life, its journal; `step(n)` trains one step, `save(n)`
-# writes a checkpoint that verifies, `orders()` are the commands that came.
+# What every stand-in begins with: the worker's lock, its sign of life, its journal; `step(n)` trains a step, `save(n)`
+# writes a checkpoint that verifies.
 WORKER = """\
 import os, signal, sys, threading, time
 from pathlib import Path
@@ -95,8 +95,13 @@ def new_run(name: str = "stand-in", **on_failure: Any) -> RunDirectory:
 def supervise(run: RunDirectory, work: str, token: str | None = None) -> "subprocess.Popen[bytes]":
     """Start a supervisor over a stand-in; its words go to the run's supervisor.log, as the launcher's do."""
     with run.supervisor_log.open("ab") as log:
-        return subprocess.Popen([sys.executable, "-c", SUPERVISOR, run.id, work, *([token] if token else [])], cwd=ROOT,
-                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(supervisor_command(run, work, token), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
+                                stderr=log, start_new_session=True)
+
+
+def supervisor_command(run: RunDirectory, work: str, token: str | None = None) -> list[str]:
+    """As the launcher's, over a stand-in."""
+    return [sys.executable, "-c", SUPERVISOR, run.id, work, *([token] if token else [])]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:

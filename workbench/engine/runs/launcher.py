@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -128,7 +128,12 @@ def _rewards(recipe: Recipe, base_dir: Path | None) -> tuple[str, ...] | None:
     return rewards or None
 
 
-def start_supervisor(run: RunDirectory, token: str | None = None) -> None:
+def supervisor_command(run: RunDirectory, arguments: Sequence[str]) -> list[str]:
+    """The command line of a run's supervisor, by which `ps` shows what it is."""
+    return [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id, *arguments]
+
+
+def start_supervisor(run: RunDirectory, *arguments: str, token: str | None = None) -> None:
     """Start the run's supervisor in a session of its own; with a `token`, to go on with what that request says.
 
     Raises RunError when it does not take charge, also because another one has.
@@ -138,9 +143,9 @@ def start_supervisor(run: RunDirectory, token: str | None = None) -> None:
     with run.supervisor_log.open("ab") as log:
         said = log.seek(0, os.SEEK_END)
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id, *(["--resume", token] if token else [])],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=run.path,
-            env=child_environment(), umask=0o077)  # inherited by the worker: libraries write most of a run's files
+            supervisor_command(run, [*arguments, *(["--resume", token] if token else [])]), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            cwd=run.path, env=child_environment(),
+            umask=0o077)  # inherited by the worker: libraries write most of a run's files
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         ended = supervisor.poll()

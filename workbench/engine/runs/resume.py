@@ -61,7 +61,7 @@ def _start(run: RunDirectory, request: ResumeRequest | None) -> None:
         return
     request.write(run, token)
     try:
-        start_supervisor(run, token)
+        start_supervisor(run, token=token)
     finally:
         run.resume_request(token).unlink(missing_ok=True)
 

@@ -60,7 +60,7 @@ class Supervisor:
         if refusal := self._take_charge():
             return self._leave(refusal)
         keep_reserve(self._run)
-        outcome = (None if self._worker else self._wait_for_previous()) or self._attend()
+        outcome = self._wait_for_turn() or self._run_workers()
         release_reserve(self._run)
         self._phase = "paused" if outcome == "paused" else "ended"
         self._beat(force=True)
@@ -117,6 +117,10 @@ class Supervisor:
         self._begin_from = request.checkpoint
         self._run.resume_request(self._token).unlink(missing_ok=True)
 
+    def _wait_for_turn(self) -> str | None:
+        """None when a worker can start, or runs already; else how the run ended while it waited."""
+        return None if self._worker is not None else self._wait_for_previous()
+
     def _wait_for_previous(self) -> str | None:
         """Of a pipeline's later stage: wait for the one before. None when the worker can start, else how it ended."""
         stage = stage_of(self._run)
@@ -144,7 +148,7 @@ class Supervisor:
             ending = ending_without(stage, previous, str(outcome), self._run.id)
         return self._end(ending)
 
-    def _attend(self) -> str:
+    def _run_workers(self) -> str:
         """Run workers until the run comes to rest; how it did."""
         worker = self._worker
         while True:
@@ -272,7 +276,7 @@ def main(arguments: list[str]) -> int:
     """`python -m workbench.engine.runs.supervisor RUN-ID [--resume TOKEN]`."""
     try:
         run = find_run(arguments[0])
-        token = arguments[2] if len(arguments) == 3 and arguments[1] == "--resume" else None
+        token = arguments[arguments.index("--resume") + 1] if "--resume" in arguments else None
         return Supervisor(run, token=token).main()
     except WorkbenchError as error:
         print(error.message, file=sys.stderr)
