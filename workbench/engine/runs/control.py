@@ -3,8 +3,9 @@
 import os
 import secrets
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -43,10 +44,12 @@ def send_command(run: RunDirectory, name: CommandName) -> Command:
 class ControlReader:
     """A follower of a run's control file."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, is_old: Callable[[Mapping[str, Any]], bool] = lambda _: False) -> None:
+        """`is_old` tells of a line, {id, command, time}, whether it was meant for a process before this one."""
         self._reader = JournalReader(run.control)
+        self._is_old = is_old
 
     def read(self) -> list[Command]:
         """The commands since the last read; lines that are no command are left out."""
-        return [Command(str(entry.get("id", "")), entry["command"])
-                for entry in self._reader.read() if entry.get("command") in COMMANDS]
+        return [Command(str(entry.get("id", "")), entry["command"]) for entry in self._reader.read()
+                if entry.get("command") in COMMANDS and not self._is_old(entry)]
