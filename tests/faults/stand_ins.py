@@ -32,15 +32,19 @@ sys.exit(Supervisor(find_run(sys.argv[1]), [sys.executable, "-c", sys.argv[2]], 
 WORKER = """\
 import os, signal, sys, threading, time
 from pathlib import Path
+from workbench.engine.catalog.models import resolve_model
+from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.control import ControlReader
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.liveness import acquire_lock
 from workbench.engine.runs.manifest import write_complete
+from workbench.engine.runs.resumable import TRAINING_STATE, facts
 run = RunDirectory(Path.cwd())
 lock = acquire_lock(run.worker_lock)
 if lock is None:
     sys.exit("there is a worker already")
+about = facts(load_recipe(run.recipe), resolve_model("tiny-base"), run.path)
 begin = int(sys.argv[sys.argv.index("--from") + 1][-8:]) if "--from" in sys.argv else 0
 def beat():
     while True:
@@ -55,7 +59,8 @@ def step(number):
 def save(number):
     path = run.checkpoints / f"step-{number:08d}"
     path.parent.mkdir(exist_ok=True)
-    write_complete(path, lambda partial: (partial / "weights").write_text(str(number)), {"step": number})
+    fill = lambda partial: [(partial / name).write_text(str(number)) for name in ("weights", *TRAINING_STATE)]
+    write_complete(path, fill, {**about, "step": number})
     journal.append("checkpoint", step=number, path=f"checkpoints/step-{number:08d}", verified=True)
 def end(outcome, **fields):
     journal.append("ended", outcome=outcome, **fields)

@@ -77,7 +77,7 @@ def test_a_killed_worker_is_started_again_from_its_last_good_checkpoint(home: ob
     assert (restarted["step"], restarted["checkpoint"]) == (5, "checkpoints/step-00000005")
     assert "SIGKILL" in str(restarted["explanation"])
     alerts = [alert.message for alert in look(run).state.alerts]
-    assert any(message.startswith("The checkpoint of step 10 cannot be used: weights ") for message in alerts)
+    assert any(message.startswith("The checkpoint step-00000010 is not loaded: weights ") for message in alerts)
     assert any(message.endswith("It goes on from step 5: restart 1 of 2.") for message in alerts)
     assert (run.path / "checkpoints" / "abandoned-1" / "step-00000010").is_dir()
     steps = list(look(run).state.metrics["train/loss"].steps)
@@ -320,8 +320,7 @@ def test_a_paused_run_can_be_stopped_and_a_step_can_be_chosen(home: object, stan
     process.wait(20)
     assert stop_run(run).words == (f"{run.id} was paused; now it is stopped.",)
     assert look(run).name == "stopped"
-    with pytest.raises(RunError, match="is not running, so it cannot stop"):
-        stop_run(run)
+    assert stop_run(run).words == (f"{run.id} is stopped already.",)
     with pytest.raises(InputError, match="has no checkpoint of step 7") as error:
         prepare_resume(run, any_plan, step=7)
     assert str(error.value.hint).startswith("There are: 5, 10,")
@@ -336,6 +335,8 @@ def test_a_paused_run_can_be_stopped_and_a_step_can_be_chosen(home: object, stan
     assert "learning_rate: 0.001" not in (run.path / "recipe-1.yaml").read_text()
     with pytest.raises(RunError, match="is finished; there is nothing to resume"):
         prepare_resume(run, any_plan)
+    with pytest.raises(RunError, match="is not running, so it cannot stop"):
+        stop_run(run)
 
 
 def test_a_supervisor_does_not_begin_what_has_begun(home: object) -> None:

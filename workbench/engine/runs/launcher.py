@@ -140,11 +140,12 @@ def start_supervisor(run: RunDirectory, *arguments: str, token: str | None = Non
     """
     run.supervisor_log.touch(mode=0o600)
     request = run.resume_request(token) if token is not None else None
+    command = supervisor_command(run, [*arguments, *(["--resume", token] if token is not None else [])])
     with run.supervisor_log.open("ab") as log:
         said = log.seek(0, os.SEEK_END)
         supervisor = subprocess.Popen(
-            supervisor_command(run, [*arguments, *(["--resume", token] if token else [])]), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            cwd=run.path, env=child_environment(),
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=run.path,
+            env=child_environment(),
             umask=0o077)  # inherited by the worker: libraries write most of a run's files
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
