@@ -89,6 +89,21 @@ def test_a_killed_worker_is_started_again_from_its_last_good_checkpoint(home: ob
     assert not run.beat.exists()
 
 
+def test_a_killed_worker_is_a_failed_run_that_says_so(home: object) -> None:
+    run = new_run()
+    process = supervise(run, TRAINS)
+    wait_for(trained(run, 2))
+    second = supervise(run, TRAINS)
+    assert second.wait(20) == 3
+    assert f"{run.id} already has a supervisor" in run.supervisor_log.read_text()
+    assert identity(run, "worker").signal(signal.SIGKILL)
+    assert process.wait(20) == 1
+    follower = look(run)
+    assert (follower.name, follower.state.cause) == ("failed", "killed")
+    assert "SIGKILL" in (follower.state.explanation or "")
+    assert lock_holder(run.lock) is None
+
+
 def test_restarts_end_where_nothing_is_gained_or_allowed(home: object) -> None:
     at_once = new_run("at-once", resume=5)
     assert supervise(at_once, WORKER + "end('failed', cause='error', explanation='Broken.')").wait(60) == 1
