@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from workbench.engine.planning import Plan
     from workbench.engine.recipe import Recipe
     from workbench.engine.runs.directory import RunDirectory
+    from workbench.engine.runs.resume import Resumption
+
+
+_LONGEST_LOG = 1 << 26
+"""Bytes of a log that are looked through for its last lines."""
 
 
 def find(reference: str) -> "RunDirectory":
@@ -55,13 +60,6 @@ def launch_recipe(path: Path, overrides: list[str], force: bool = False) -> "Run
     return launch(recipe, plan, path.resolve().parent)
 
 
-def resume_run(run: "RunDirectory", overrides: list[str], force: bool = False) -> list["RunDirectory"]:
-    """Start the unfinished stages of a pipeline again. Raises InputError or RunError."""
-    from workbench.engine.runs.resume import resume
-
-    return resume(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides)
-
-
 def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
     """The plan itself, when nothing speaks against starting it: warnings go to stderr, and `force` passes what may be
     passed. Raises typer.Exit(2) after saying every problem with its fix. A plan that cannot run is for the launch."""
@@ -71,16 +69,45 @@ def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
     if plan.problems:
         return plan
     checks = preflight(plan, path.resolve().parent)
-    problems = problems_of(checks, force)
+    problems, lasting = problems_of(checks, force), problems_of(checks, force=True)
     console.print_checks([check for check in checks if check.status != "ok" and check not in problems])
     for problem in problems:
         console.print_error(InputError(problem.message, problem.fix))
+    if problems and len(lasting) < len(problems):
+        print("--force starts it all the same" + (", once the rest is mended." if lasting else "."), file=sys.stderr)
     if problems:
-        if not force and len(problems_of(checks, force=True)) < len(problems):
-            print("--force starts it all the same" + (", once the model or dataset is mended."
-                  if problems_of(checks, force=True) else "."), file=sys.stderr)
         raise typer.Exit(2)
     return plan
+
+
+def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool,
+                   force: bool = False) -> "Resumption":
+    """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError."""
+    from workbench.engine.runs.resume import prepare_resume as prepare
+
+    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides,
+                   step=step, apply=apply)
+
+
+def after_launch(run: "RunDirectory", detach: bool, json: bool) -> None:
+    """Follow a run that was started, and the stages after it, or return at once. Raises typer.Exit when one fails."""
+    from workbench import console
+    from workbench.engine.runs.chain import chain_from
+
+    chain = chain_from(run)
+    if detach and json:
+        stages = {"stages": [{"id": one.id, "directory": str(one.path)} for one in chain]} if len(chain) > 1 else {}
+        console.print_json({"id": run.id, "directory": str(run.path), **stages})
+    elif detach:
+        print("\n".join(one.id for one in chain))
+    elif json:
+        follow_quietly(run)
+        documents = [document(one) for one in chain]
+        console.print_json({**documents[0], **({"stages": documents} if len(documents) > 1 else {})})
+        if any(document["state"] in ("failed", "crashed") for document in documents):
+            raise typer.Exit(1)
+    else:
+        follow_chain(run)
 
 
 def follow_chain(run: "RunDirectory") -> None:
@@ -150,6 +177,19 @@ def at_work(run: "RunDirectory") -> "RunDirectory":
     if place is None or summarise(run).state != "waiting":
         return run
     return next((one for one in chain_of(place.id) if summarise(one).state in ("queued", "running", "stalled")), run)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a text, read from its end: a log may be larger than the memory. Raises FileNotFoundError."""
+    size = 1 << 16
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while True:
+            file.seek(max(end - size, 0))
+            lines = file.read(size).decode("utf-8", errors="replace").splitlines()
+            if len(lines) > count or size >= min(end, _LONGEST_LOG):
+                return lines[-count:]
+            size *= 4
 
 
 def is_interactive() -> bool:
