@@ -10,16 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from workbench.engine.atomic import write_atomic, write_json
+from workbench.engine.paths import assets_dir
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
 from workbench.engine.runs.launcher import resolve_recipe
 from workbench.engine.runs.store import RunFollower
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is loaded, before the worker could say so
 _PRELOAD = ["workbench.worker.training", "bitsandbytes", *(f"workbench.worker.objectives.{name}" for name in (
     "sft", "cpt", "dpo", "kto", "orpo", "reward", "rlhf", "rt"))]
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(_PRELOAD)
+
+
+def small_model(folder: Path) -> Path:
+    """A model of random weights, small enough for a step to take milliseconds, with the built-in one's tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    torch.manual_seed(0)
+    base = str(assets_dir() / "tiny_base")
+    config = AutoConfig.from_pretrained(base, hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+                                        num_attention_heads=2, num_key_value_heads=1, head_dim=32)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    return folder
 
 
 def make_run(recipe: Recipe) -> RunDirectory:
@@ -54,6 +70,9 @@ def _work(arguments: list[str], folder: str, environment: dict[str, str], die_at
     log = os.open(Path(folder) / "worker.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    import torch
+
+    torch.set_num_threads(1)  # so small a model gains nothing, and loses where others compute
     if die_at is not None:
         _die_at(die_at)
     from workbench.worker.__main__ import main
