@@ -1,10 +1,13 @@
 """Workers that need not import their libraries again: forked by a server that has, in processes and sessions of their
 own. They are what `python -m workbench.worker train` is from its first line on, and can be killed as that."""
 
+import json
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
+import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -47,23 +50,35 @@ def make_run(recipe: Recipe) -> RunDirectory:
     return run
 
 
-def start_worker(run: RunDirectory, checkpoint: str | None = None, die_at: int | None = None) -> BaseProcess:
-    """`train RUN [--from checkpoint]`; with `die_at` it kills itself, by SIGKILL, when that step is about to begin."""
+At = tuple[int, str]
+"""A step, and what comes to pass when it is about to begin: a command's name, `SIGKILL` or `SIGTERM`."""
+
+
+def start_worker(run: RunDirectory, checkpoint: str | None = None, at: At | None = None) -> BaseProcess:
+    """`train RUN [--from checkpoint]`."""
     arguments = ["train", run.id, *(["--from", checkpoint] if checkpoint is not None else [])]
-    process = CONTEXT.Process(target=_work, args=(arguments, str(run.path), dict(os.environ), die_at))
+    process: BaseProcess = CONTEXT.Process(target=_work, args=(arguments, str(run.path), dict(os.environ), at))
     process.start()
     return process
 
 
-def work(run: RunDirectory, checkpoint: str | None = None, die_at: int | None = None) -> int:
+def work(run: RunDirectory, checkpoint: str | None = None, at: At | None = None) -> int:
     """The same, to its end: its exit code, negative for a signal."""
-    process = start_worker(run, checkpoint, die_at)
+    process = start_worker(run, checkpoint, at)
     process.join(300)
     assert process.exitcode is not None, run.log.read_text()[-2000:]
     return process.exitcode
 
 
-def _work(arguments: list[str], folder: str, environment: dict[str, str], die_at: int | None) -> None:
+def order(run: RunDirectory, command: str, time_: float | None = None) -> str:
+    """Write a command to the control file, as a screen does; its id."""
+    name = secrets.token_hex(4)
+    with run.control.open("a") as file:
+        file.write(json.dumps({"id": name, "command": command, "time": time_ or time.time()}) + "\n")
+    return name
+
+
+def _work(arguments: list[str], folder: str, environment: dict[str, str], at: At | None) -> None:
     os.setsid()
     os.environ.update(environment)
     os.chdir(folder)
@@ -73,14 +88,14 @@ def _work(arguments: list[str], folder: str, environment: dict[str, str], die_at
     import torch
 
     torch.set_num_threads(1)  # so small a model gains nothing, and loses where others compute
-    if die_at is not None:
-        _die_at(die_at)
+    if at is not None:
+        _meet(RunDirectory(Path(folder)), *at)
     from workbench.worker.__main__ import main
 
     sys.exit(main(arguments))
 
 
-def _die_at(step: int) -> None:
+def _meet(run: RunDirectory, step: int, fate: str) -> None:
     from workbench.worker.progress import Progress
 
     begin = Progress.on_step_begin
@@ -88,7 +103,10 @@ def _die_at(step: int) -> None:
     def on_step_begin(self: Any, args: Any, state: Any, control: Any, **keywords: Any) -> None:
         begin(self, args, state, control, **keywords)
         if state.global_step == step - 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+            if fate.startswith("SIG"):
+                os.kill(os.getpid(), getattr(signal, fate))
+            else:
+                order(run, fate)
 
     Progress.on_step_begin = on_step_begin  # type: ignore[method-assign]
 

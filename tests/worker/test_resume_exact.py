@@ -51,28 +51,28 @@ def both(model: Path, *overrides: str, die_at: int = 9) -> tuple[dict[str, Any],
     recipe = parse_recipe(RECIPE.format(model=model), overrides=overrides)
     whole, broken = make_run(recipe), make_run(recipe)
     assert work(whole) == 0, whole.log.read_text()[-3000:]
-    assert work(broken, die_at=die_at) == -9, broken.log.read_text()[-3000:]
+    assert work(broken, at=(die_at, "SIGKILL")) == -9, broken.log.read_text()[-3000:]
     assert work(broken, go_on(broken)) == 0, broken.log.read_text()[-3000:]
     assert read_tail(broken.events)[-1]["outcome"] == "finished"
     return story(whole), story(broken)
 
 
+STREAM = ("dataset.streaming=true", "dataset.eval_fraction=0", "dataset.eval_path=glossary-held-out")
+RLHF = ("objective=rlhf", "rlhf.reward=length:5", "rlhf.num_generations=2", "rlhf.max_completion_length=6")
+
+
 @pytest.mark.parametrize("overrides", [
     pytest.param((), id="lora"),
-    pytest.param(("tuning=full", "training.dtype=bfloat16"), id="full-bfloat16"),
+    pytest.param(("tuning=full", "training.dtype=bfloat16"), id="full"),
     pytest.param(("tuning=qlora",), id="qlora"),
-    pytest.param(("tuning=qlora", "quantization.bits=8"), id="qlora-8-bits"),
     pytest.param(("training.packing=true", "dataset.max_rows=80"), id="packing"),
     pytest.param(("training.eval_steps=null", "training.save_steps=4", "hardware.probe=true"), id="end-of-epoch"),
-    pytest.param(("objective=cpt", "dataset.path=glossary-text", "tuning=full"), id="cpt-full"),
-    pytest.param(("objective=dpo", PAIRS), id="dpo"),
-    pytest.param(("objective=dpo", PAIRS, "tuning=full", "training.save_steps=3"), id="dpo-full"),
-    pytest.param(("objective=rt", PAIRS), id="rt"),
-    pytest.param(("objective=orpo", PAIRS, "tuning=qlora"), id="orpo-qlora"),
-    pytest.param(("objective=kto", PAIRS, "tuning=full"), id="kto-full"),
+    pytest.param((*STREAM, "dataset.max_rows=15"), id="stream-in-its-second-pass"),
+    pytest.param(("objective=dpo", PAIRS, "tuning=full"), id="dpo"),
+    pytest.param(("objective=orpo", PAIRS), id="orpo"),
+    pytest.param(("objective=kto", PAIRS), id="kto"),
     pytest.param(("objective=reward", PAIRS), id="reward"),
-    pytest.param(("objective=reward", PAIRS, "tuning=full"), id="reward-full"),
-    pytest.param(("objective=rlhf", "rlhf.reward=json", "rlhf.beta=0.1"), id="rlhf"),
+    pytest.param((*RLHF, "dataset.max_rows=10", "rlhf.beta=0.1"), id="rlhf-in-its-third-epoch"),
 ])
 def test_what_happened_is_the_same(overrides: tuple[str, ...], model: Path, home: Path) -> None:
     whole, broken = both(model, *overrides)
@@ -80,3 +80,12 @@ def test_what_happened_is_the_same(overrides: tuple[str, ...], model: Path, home
     assert len(whole["metrics"]["eval/loss"]) >= 3
     assert len({step for step, _, _ in whole["samples"]}) == 5
     assert whole == broken
+
+
+def test_the_patience_and_the_best_checkpoint_are_remembered(model: Path, home: Path) -> None:
+    early = ("training.early_stopping_patience=3", "training.load_best_model_at_end=true", "training.eval_steps=1",
+             "training.learning_rate=0.05", "training.warmup_steps=0", "training.max_steps=20", "training.save_steps=4",
+             "training.save_total_limit=1")
+    whole, broken = both(model, *early)
+    assert whole == broken
+    assert max(whole["metrics"]["eval/loss"]) == 9, "the evaluations of steps 7 and 8 were before the death"
