@@ -3,7 +3,7 @@
 from workbench.engine.paths import runs_dir
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RUN_ID, RunDirectory
-from workbench.engine.runs.journal import find_ending
+from workbench.engine.runs.journal import find_rest
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.store import is_supervised
 
@@ -16,13 +16,14 @@ def previous_run(stage: StageOf) -> RunDirectory | None:
 
 
 def outcome_of(run: RunDirectory) -> str | None:
-    """`finished`, `stopped`, `failed`, `crashed` or `deleted`; None while it goes on, or has not left its GPU yet."""
+    """`finished`, `stopped`, `failed`, `crashed` or `deleted`; None while it goes on, is paused, or has
+    not left its GPU yet."""
     # Liveness first: a run that ends between the two looks must not seem to have crashed.
     if is_supervised(run):
         return None
-    ending = find_ending(run.events)
-    if ending is not None:
-        return str(ending.get("outcome"))
+    rest = find_rest(run.events)
+    if rest is not None:
+        return str(rest.get("outcome")) if rest["type"] == "ended" else None
     return "crashed" if run.path.is_dir() else "deleted"
 
 
