@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,31 +23,33 @@ from workbench.engine.rewards import reward_source
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
 from workbench.engine.runs.liveness import lock_holder
+from workbench.engine.runs.queue_file import join_queue
 
 _START_SECONDS = 20.0
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
 
 def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None,
-           rehearsal: Mapping[str, Any] | None = None) -> RunDirectory:
+           rehearsal: Mapping[str, Any] | None = None, queue: bool = False) -> RunDirectory:
     """Start a run that outlives this process, and return once its supervisor is in charge; of a pipeline all its runs,
     the first of which is returned.
 
     `base_dir` is where the recipe's relative paths start; `rehearsal` is what a rehearsal of this very recipe found,
-    at least its `peak_bytes`. Raises InputError or RunError.
+    at least its `peak_bytes`. With `queue` the run waits for a GPU of its own behind those that wait already; so does
+    every later stage, when its turn in the pipeline has come. Raises InputError or RunError.
     """
     if plan.problems:
         raise InputError(plan.problems[0].message, plan.problems[0].hint)
     if recipe.stages:
-        return _launch_stages(recipe, plan, base_dir)
+        return _launch_stages(recipe, plan, base_dir, queue)
     resolved = resolve_recipe(recipe, base_dir)
     run = create_run_directory(resolved.name)
     write_run(run, resolved, plan.to_json(), plan.dataset_fingerprint, rehearsal)
-    start_supervisor(run)
+    start_runs((run,), queue)
     return run
 
 
-def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None) -> RunDirectory:
+def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None, queue: bool) -> RunDirectory:
     """Every stage's run; all but the first wait for the one before. Gives the first."""
     resolved = [resolve_recipe(stage, base_dir) for stage in stage_recipes(recipe)]
     runs: list[RunDirectory] = []
@@ -60,8 +62,7 @@ def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None) -> RunDire
         place = StageOf(runs[0].id, recipe.name, number + 1, len(runs), runs[number - 1].id if number else None)
         write_run(run, stage.model_copy(update=changes), plan.stages[number].to_json(),
                   plan.stages[number].dataset_fingerprint, pipeline=place)
-    for run in runs:
-        start_supervisor(run)
+    start_runs(runs, queue)
     return runs[0]
 
 
@@ -105,12 +106,23 @@ def _rewards(recipe: Recipe, base_dir: Path | None) -> tuple[str, ...] | None:
     return rewards or None
 
 
-def start_supervisor(run: RunDirectory) -> None:
+def start_runs(runs: Sequence[RunDirectory], queue: bool) -> None:
+    """Start the supervisors of a run, or of a pipeline's stages. Raises RunError.
+
+    With `queue` the first joins before its supervisor is started: those who queue stand in the order of their launch.
+    """
+    if queue:
+        join_queue(runs[0])
+    for run in runs:
+        start_supervisor(run, *(["--queue"] if queue else []))
+
+
+def start_supervisor(run: RunDirectory, *arguments: str) -> None:
     """Start the run's supervisor in a session of its own. Raises RunError when it does not take charge."""
     run.supervisor_log.touch(mode=0o600)
     with run.supervisor_log.open("ab") as log:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id], stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id, *arguments], stdin=subprocess.DEVNULL,
             stdout=log, stderr=log, start_new_session=True, cwd=run.path, env=child_environment(),
             umask=0o077)  # inherited by the worker: libraries write most of a run's files
     deadline = time.monotonic() + _START_SECONDS

@@ -18,6 +18,8 @@ from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.journal import Journal, find_ending
 from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock
 from workbench.engine.runs.postmortem import Ending, explain_exit
+from workbench.engine.runs.queue import Device
+from workbench.engine.runs.queue_wait import Turn, ending_without_device, take_device, wait_in_queue
 from workbench.engine.runs.store import read_json
 from workbench.engine.runs.waiting import ending_without, outcome_of, previous_run, waiting_words
 
@@ -32,10 +34,13 @@ class Supervisor:
     """Runs one worker to its end. Everything it knows is on disk: killing it loses nothing but itself."""
 
     def __init__(self, run: RunDirectory, command: list[str] | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 clock: Callable[[], float] = time.monotonic, queued: bool = False) -> None:
         self._run = run
         self._command = command or [sys.executable, "-m", "workbench.worker", "train", run.id]
         self._clock = clock
+        self._queued = queued
+        self._device: Device | None = None
+        self._pausing = False
         self._control = ControlReader(run)
         self._phase = "starting"
         self._worker_identity: ProcessIdentity | None = None
@@ -58,7 +63,7 @@ class Supervisor:
         self._journal("queued")
         if rehearsal := read_json(self._run.plan).get("rehearsal"):
             self._journal("rehearsed", **rehearsal)
-        outcome = self._wait_for_previous() or self._run_worker()
+        outcome = self._wait_for_previous() or self._wait_for_device() or self._run_worker()
         self._phase = "ended"
         self._beat(force=True)
         return 1 if outcome == "failed" else 0
@@ -88,6 +93,31 @@ class Supervisor:
         self._journal("ended", **ending.to_event())
         return ending.outcome
 
+    def _wait_for_device(self) -> str | None:
+        """Take a GPU, or the CPU, in the queue's order where it queues. None when the worker can start, else how it
+        ended."""
+        turn = Turn(self._run)
+        found = wait_in_queue(turn, self._journal, self._attend) if self._queued else take_device(turn, self._journal)
+        if isinstance(found, Device):
+            self._device = found
+            self._beat(force=True)
+            return None
+        if self._pausing and self._stop_since is None:
+            self._journal("paused", step=0, checkpoint=None)
+            return "paused"
+        ending = ending_without_device(found) if found is not None else \
+            Ending("stopped", explanation="Stopped on request, before its turn came.")
+        self._journal("ended", **ending.to_event())
+        return ending.outcome
+
+    def _attend(self) -> bool:
+        """What is to be done while it waits; whether to go on waiting."""
+        self._phase = "waiting"
+        self._obey()
+        self._beat()
+        time.sleep(TICK_SECONDS)
+        return self._stop_since is None and not self._pausing
+
     def _run_worker(self) -> str:
         worker = self._start_worker()
         while worker.poll() is None:
@@ -98,7 +128,8 @@ class Supervisor:
     def _start_worker(self) -> subprocess.Popen[bytes]:
         with self._run.log.open("ab") as log:
             worker = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                      start_new_session=True, cwd=self._run.path)
+                                      start_new_session=True, cwd=self._run.path,
+                                      env={**os.environ, **(self._device.environment if self._device else {})})
         self._worker_identity = ProcessIdentity.of(worker.pid)
         self._phase = "running"
         return worker
@@ -107,6 +138,8 @@ class Supervisor:
         for command in self._control.read():
             if command.name == "stop":
                 self._ask_to_stop()
+            elif command.name == "pause" and self._device is None:
+                self._pausing = True  # a worker sees to it by itself
 
     def _tick(self, worker: subprocess.Popen[bytes]) -> None:
         self._obey()
@@ -166,6 +199,7 @@ class Supervisor:
         write_json(self._run.status, {
             "phase": self._phase,
             "supervisor": own.to_json() if own else None,
+            "gpus": [self._device.id] if self._device else [],
             "worker": self._worker_identity.to_json() if self._worker_identity else None,
             "heartbeat": round(time.time(), 3),
             "heartbeat_monotonic": round(time.monotonic(), 3),
@@ -189,10 +223,10 @@ def _tail_text(path: Path, size: int = 16_384) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m workbench.engine.runs.supervisor RUN-ID`."""
+    """`python -m workbench.engine.runs.supervisor RUN-ID [--queue]`."""
     try:
         run = find_run(arguments[0])
-        return Supervisor(run).main()
+        return Supervisor(run, queued="--queue" in arguments).main()
     except WorkbenchError as error:
         print(error.message, file=sys.stderr)
         return error.exit_code
