@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workbench import cli_data, cli_memory
+from workbench import cli_data, cli_memory, cli_queue
 from workbench import cli_support as support
 from workbench.cli_memory import Json, Overrides, RecipeArgument
 from workbench.engine.errors import InputError, WorkbenchError
@@ -56,9 +56,10 @@ def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None
 @app.command()
 def train(recipe: RecipeArgument, detach: Annotated[bool, typer.Option(help="Return at once.")] = False,
           json: Json = False, overrides: Overrides = None,
-          name: Annotated[str | None, typer.Option(help="The run's name.")] = None) -> None:
+          name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+          queue: cli_queue.Queue = False) -> None:
     """Launch a recipe. It outlives this terminal; without --detach its lines are shown, Ctrl-C leaves it running."""
-    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])])
+    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])], queue)
     _after_launch(run, detach, json)
 
 
@@ -241,7 +242,7 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-for _command in (cli_data.data, cli_memory.estimate, cli_memory.rehearse, cli_memory.explain):
+for _command in (cli_data.data, cli_memory.estimate, cli_memory.rehearse, cli_memory.explain, cli_queue.queue):
     app.command()(_command)
 
 

@@ -96,7 +96,7 @@ def test_order_hold_and_release(home: Path, held: ExitStack) -> None:
     assert waiting(move_in_queue(runs[2], "down")) == ["a", "c", "b"]
     assert [entry.held for entry in hold_in_queue(runs[2], True).entries] == [False, True, False]
     assert [entry.held for entry in hold_in_queue(runs[2], False).entries] == [False, False, False]
-    with pytest.raises(RunError, match="is not in the queue"):
+    with pytest.raises(RunError, match="is queued, and not in the queue"):
         move_in_queue(planned("d"), "up")
     assert queue_file.queue_file().stat().st_mode & 0o777 == 0o600
 

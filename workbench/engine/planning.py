@@ -15,8 +15,8 @@ from workbench.engine.errors import InputError
 from workbench.engine.evaluation import evaluation_faults
 from workbench.engine.figures import count
 from workbench.engine.hardware.gpus import Gpu
-from workbench.engine.hardware.named import gpu_faults
 from workbench.engine.hardware.host import HostSnapshot
+from workbench.engine.hardware.named import gpu_faults
 from workbench.engine.memory.calibration import Throughput, calibrated, throughput, training_seconds
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings

@@ -16,7 +16,7 @@ from workbench.engine.paths import home_dir, runs_dir
 from workbench.engine.runs.directory import RUN_ID, RunDirectory, list_run_directories
 from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock, lock_holder, release_lock
 from workbench.engine.runs.queue import Claim, Entry, Move, Queue
-from workbench.engine.runs.store import is_supervised, read_json, read_status
+from workbench.engine.runs.store import is_supervised, read_json, read_status, summarise
 
 _LOCK_SECONDS = 5.0
 DAMAGED = "queue.damaged-"
@@ -87,8 +87,17 @@ def _change_waiting(run: RunDirectory, edit: Callable[[Queue], Queue]) -> Queue:
     except OSError as error:
         raise RunError(f"{queue_file()} cannot be written: {error.strerror}.") from None
     if after.entry(run.id) is None:
-        raise RunError(f"{run.id} is not in the queue.", "See who waits: workbench queue")
+        raise RunError(f"{run.id} is {summarise(run).state}, and not in the queue.", "See who waits: workbench queue")
     return after
+
+
+def mend_queue() -> None:
+    """Set a damaged file aside; nothing where it is sound. Raises RunError."""
+    if not _read()[1]:
+        try:
+            change_queue(lambda queue: queue)
+        except OSError as error:
+            raise RunError(f"{queue_file()} is damaged and cannot be replaced: {error.strerror}.") from None
 
 
 def damaged_files() -> list[Path]:
