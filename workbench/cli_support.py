@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from workbench.engine.planning import Plan
     from workbench.engine.recipe import Recipe
     from workbench.engine.runs.directory import RunDirectory
+    from workbench.engine.runs.resume import Resumption
+
+
+_LONGEST_LOG = 1 << 26
+"""Bytes of a log that are looked through for its last lines."""
 
 
 def find(reference: str) -> "RunDirectory":
@@ -53,11 +58,32 @@ def launch_recipe(path: Path, overrides: list[str], queue: bool = False) -> "Run
     return launch(recipe, plan_recipe(recipe, path), path.resolve().parent, queue=queue)
 
 
-def resume_run(run: "RunDirectory", overrides: list[str]) -> list["RunDirectory"]:
-    """Start the unfinished stages of a pipeline again. Raises InputError or RunError."""
-    from workbench.engine.runs.resume import resume
+def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool) -> "Resumption":
+    """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError."""
+    from workbench.engine.runs.resume import prepare_resume as prepare
 
-    return resume(run, lambda recipe: plan_recipe(recipe, run.recipe), overrides)
+    return prepare(run, lambda recipe: plan_recipe(recipe, run.recipe), overrides, step=step, apply=apply)
+
+
+def after_launch(run: "RunDirectory", detach: bool, json: bool) -> None:
+    """Follow a run that was started, and the stages after it, or return at once. Raises typer.Exit when one fails."""
+    from workbench import console
+    from workbench.engine.runs.chain import chain_from
+
+    chain = chain_from(run)
+    if detach and json:
+        stages = {"stages": [{"id": one.id, "directory": str(one.path)} for one in chain]} if len(chain) > 1 else {}
+        console.print_json({"id": run.id, "directory": str(run.path), **stages})
+    elif detach:
+        print("\n".join(one.id for one in chain))
+    elif json:
+        follow_quietly(run)
+        documents = [document(one) for one in chain]
+        console.print_json({**documents[0], **({"stages": documents} if len(documents) > 1 else {})})
+        if any(document["state"] in ("failed", "crashed") for document in documents):
+            raise typer.Exit(1)
+    else:
+        follow_chain(run)
 
 
 def follow_chain(run: "RunDirectory") -> None:
@@ -127,6 +153,19 @@ def at_work(run: "RunDirectory") -> "RunDirectory":
     if place is None or summarise(run).state != "waiting":
         return run
     return next((one for one in chain_of(place.id) if summarise(one).state in ("queued", "running", "stalled")), run)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a text, read from its end: a log may be larger than the memory. Raises FileNotFoundError."""
+    size = 1 << 16
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while True:
+            file.seek(max(end - size, 0))
+            lines = file.read(size).decode("utf-8", errors="replace").splitlines()
+            if len(lines) > count or size >= min(end, _LONGEST_LOG):
+                return lines[-count:]
+            size *= 4
 
 
 def is_interactive() -> bool:

@@ -1,4 +1,4 @@
-"""Supervisors in processes of their own that wait for one device: whatever becomes of one, the others get their turn."""
+"""Real supervisors that wait for one device: whatever becomes of one, the others have their turn."""
 
 import json
 import os
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -83,8 +84,8 @@ def processes() -> Iterator[list[Process]]:
 
 def start(processes: list[Process], run: RunDirectory, seconds: float = 600.0, ending: str = "finished",
           queue: bool = True) -> Process:
-    process = subprocess.Popen([sys.executable, "-c", SUPERVISOR, run.id, WORKER, "queue" if queue else "", str(seconds),
-                                ending], cwd=ROOT)
+    process = subprocess.Popen([sys.executable, "-c", SUPERVISOR, run.id, WORKER, "queue" if queue else "",
+                                str(seconds), ending], cwd=ROOT)
     processes.append(process)
     return process
 
@@ -95,8 +96,7 @@ def queued(processes: list[Process], names: Sequence[str], seconds: float = 600.
     for run in runs:
         join_queue(run)
         start(processes, run, seconds)
-    wait_for(lambda: "worker" in at(runs[0]) and [summarise(run).state for run in runs[1:]] == ["waiting"] * len(runs[1:]),
-             30)
+    wait_for(lambda: at(runs[0]) == "worker" and {summarise(run).state for run in runs[1:]} == {"waiting"}, 30)
     return runs
 
 
@@ -144,7 +144,7 @@ def test_runs_start_in_their_order_and_the_user_changes_it(home: Path, processes
     enough(two)
     assert [process.wait(10) for process in processes] == [0, 0, 0, 0]
     intervals = [ran(run) for run in (one, four, three, two)]
-    assert all(before[1] < after[0] for before, after in zip(intervals, intervals[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(intervals))
     assert reasons(two)[-2:] == ["held", "its turn has come: starting on the CPU"]
     assert len(reasons(two)) < 8
     with pytest.raises(RunError, match="is finished, and not in the queue"):
@@ -170,7 +170,7 @@ def test_a_killed_supervisor_and_a_failing_run_block_nobody(home: Path, processe
 
 
 def test_stop_and_pause_reach_those_who_wait(home: Path, processes: list[Process]) -> None:
-    first, stopped, paused, last = queued(processes, ["first", "stopped", "paused", "last"])
+    _, stopped, paused, last = queued(processes, ["first", "stopped", "paused", "last"])
     send_command(stopped, "stop")
     send_command(paused, "pause")
     assert [processes[index].wait(10) for index in (1, 2)] == [0, 0]
@@ -200,7 +200,7 @@ def test_twenty_who_race_for_one_device_never_overlap(home: Path, processes: lis
         start(processes, run, 0.05)
     assert [process.wait(90) for process in processes] == [0] * 20
     intervals = sorted(ran(run) for run in runs)
-    assert all(before[1] < after[0] for before, after in zip(intervals, intervals[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(intervals))
     assert read_queue().entries == ()
 
 

@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workbench.engine.runs.queue import CPU, Device, Entry, Move, Queue, Refusal, Wants, decide, pick, wanted_devices
+from workbench.engine.runs.queue import (
+    CPU,
+    Device,
+    Entry,
+    Move,
+    Queue,
+    Refusal,
+    Wants,
+    decide,
+    environment_of,
+    pick,
+    wanted_devices,
+)
 
 GIB = 1024**3
 HOST = Device(CPU, None)
@@ -87,9 +99,9 @@ def test_who_does_not_queue_takes_a_free_gpu_first_and_a_taken_one_rather_than_n
 
 
 def test_a_worker_is_kept_on_its_device() -> None:
-    assert gpu(1, 8).environment == {"CUDA_VISIBLE_DEVICES": "GPU-1"}
-    assert Device("index-1", 1).environment == {"CUDA_VISIBLE_DEVICES": "1"}
-    assert HOST.environment == {}
+    assert environment_of("GPU-1f0c") == {"CUDA_VISIBLE_DEVICES": "GPU-1f0c"}
+    assert environment_of("index-1") == {"CUDA_VISIBLE_DEVICES": "1"}
+    assert environment_of(CPU) == {}
 
 
 MOVES: dict[Move, list[str]] = {"up": ["b", "a", "c"], "down": ["a", "c", "b"], "first": ["b", "a", "c"],

@@ -284,4 +284,4 @@ def test_what_a_cluster_leaves_visible() -> None:
 def test_a_run_that_shall_train_on_the_cpu_takes_no_gpu(home: Path) -> None:
     found = Turn(planned("cpu", use_cpu=True), gpus=lambda: [gpu(0, 24)]).take()
     assert isinstance(found, Device)
-    assert (found.id, found.environment) == (CPU, {})
+    assert found.id == CPU

@@ -1,9 +1,10 @@
 """Launching: a recipe becomes a run directory and a detached supervisor."""
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.rewards import reward_source
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
-from workbench.engine.runs.liveness import lock_holder
+from workbench.engine.runs.journal import Journal
+from workbench.engine.runs.liveness import NOT_OURS, acquire_lock, lock_holder, release_lock
+from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue_file import join_queue
 
 _START_SECONDS = 20.0
@@ -45,7 +48,9 @@ def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None,
     resolved = resolve_recipe(recipe, base_dir)
     run = create_run_directory(resolved.name)
     write_run(run, resolved, plan.to_json(), plan.dataset_fingerprint, rehearsal)
-    start_runs((run,), queue)
+    if queue:
+        join_queue(run)  # before its supervisor starts: those who queue stand in the order of their launch
+    start_supervisor(run, queue=queue)
     return run
 
 
@@ -62,8 +67,31 @@ def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None, queue: boo
         place = StageOf(runs[0].id, recipe.name, number + 1, len(runs), runs[number - 1].id if number else None)
         write_run(run, stage.model_copy(update=changes), plan.stages[number].to_json(),
                   plan.stages[number].dataset_fingerprint, pipeline=place)
-    start_runs(runs, queue)
+    if queue:
+        join_queue(runs[0])
+    for number, run in enumerate(runs):
+        try:
+            start_supervisor(run, queue=queue)
+        except RunError as error:
+            if number == 0:
+                raise
+            for late in runs[number:]:
+                _never_started(late, error)
+            raise RunError(f"{runs[0].id} trains, but what comes after it does not wait: {error.message}",
+                           f"Once it has finished, go on from there: workbench resume {run.id}") from None
     return runs[0]
+
+
+def _never_started(run: RunDirectory, error: RunError) -> None:
+    """The end of a stage that has no supervisor to say so: those after it must not wait for it."""
+    lock = acquire_lock(run.lock)
+    if lock is None:
+        return
+    try:
+        with Journal(run.events) as journal:
+            journal.append("ended", **Ending("stopped", explanation=f"Not started: {error.message}").to_event())
+    finally:
+        release_lock(run.lock, lock)
 
 
 def write_run(run: RunDirectory, recipe: Recipe, plan: Any, dataset_fingerprint: str | None,
@@ -106,33 +134,35 @@ def _rewards(recipe: Recipe, base_dir: Path | None) -> tuple[str, ...] | None:
     return rewards or None
 
 
-def start_runs(runs: Sequence[RunDirectory], queue: bool) -> None:
-    """Start the supervisors of a run, or of a pipeline's stages. Raises RunError.
+def start_supervisor(run: RunDirectory, token: str | None = None, queue: bool = False) -> None:
+    """Start the run's supervisor in a session of its own; with a `token`, to go on with what that request says.
 
-    With `queue` the first joins before its supervisor is started: those who queue stand in the order of their launch.
+    With `queue` it waits for a GPU in the queue's order: where it has joined, else behind all others. Raises RunError
+    when it does not take charge, also because another one has.
     """
-    if queue:
-        join_queue(runs[0])
-    for run in runs:
-        start_supervisor(run, *(["--queue"] if queue else []))
-
-
-def start_supervisor(run: RunDirectory, *arguments: str) -> None:
-    """Start the run's supervisor in a session of its own. Raises RunError when it does not take charge."""
     run.supervisor_log.touch(mode=0o600)
+    request = run.resume_request(token) if token is not None else None
     with run.supervisor_log.open("ab") as log:
+        said = log.seek(0, os.SEEK_END)
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id, *arguments], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True, cwd=run.path, env=child_environment(),
-            umask=0o077)  # inherited by the worker: libraries write most of a run's files
+            [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id, *(["--resume", token] if token else []),
+             *(["--queue"] if queue else [])],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=run.path,
+            env=child_environment(), umask=0o077)  # inherited by the worker: libraries write most of a run's files
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        if lock_holder(run.lock) == supervisor.pid or supervisor.poll() == 0:
+        ended = supervisor.poll()
+        # The request goes once the journal says that the run goes on: before, it still looks as if it had ended.
+        taken = not request.exists() if request is not None else run.events.exists()
+        if taken and (ended in (0, 1) or (ended is None and lock_holder(run.lock) == supervisor.pid)):
             return
-        if supervisor.poll() is not None:
+        if ended is not None:
             break
         time.sleep(0.02)
-    lines = run.supervisor_log.read_text(errors="replace").strip().splitlines()
+    if supervisor.poll() == NOT_OURS and lock_holder(run.lock) is not None:
+        raise RunError(f"{run.id} is already running: somebody else was quicker.",
+                       f"Watch it: workbench watch {run.id}")
+    lines = run.supervisor_log.read_bytes()[said:].decode(errors="replace").strip().splitlines()
     raise RunError(f"The supervisor of {run.id} did not start: {lines[-1] if lines else 'it said nothing'}.",
                    f"See {run.supervisor_log}.")
 

@@ -112,13 +112,6 @@ class Device:
         """What a sentence calls it."""
         return "the CPU" if self.index is None else f"GPU {self.index}"
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What keeps a worker on this device. A driver that gives no UUIDs (`index-0`) has its GPUs numbered."""
-        if self.index is None:
-            return {}
-        return {"CUDA_VISIBLE_DEVICES": str(self.index) if self.id == f"index-{self.index}" else self.id}
-
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -126,6 +119,11 @@ class Refusal:
 
     words: str
     kind: tuple[object, ...]
+
+
+def environment_of(device_id: str) -> dict[str, str]:
+    """What keeps a worker on a device. A driver that gives no UUIDs has its GPUs numbered: `index-0`."""
+    return {} if device_id == CPU else {"CUDA_VISIBLE_DEVICES": device_id.removeprefix("index-")}
 
 
 def devices_of(gpus: Sequence[Gpu]) -> tuple[Device, ...]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,12 @@ from workbench.engine.errors import RunError
 from workbench.engine.hardware.gpus import Gpu, list_gpus, visible
 from workbench.engine.memory.terms import CUDA_CONTEXT
 from workbench.engine.paths import runs_dir
+from workbench.engine.runs.aftermath import write_event
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue import Claim, Device, Entry, Queue, Refusal, Wants, decide, devices_of, pick
 from workbench.engine.runs.queue_file import alive, change_queue, damaged_files, holders, read_queue
-from workbench.engine.runs.store import read_json
+from workbench.engine.runs.store import read_json, read_status
 
 _GPUS_SECONDS = 5.0
 """How old the figures of the GPUs may be to say why a run waits: asking a driver can wake up its GPUs."""
@@ -136,6 +137,16 @@ class Turn:
             self._devices, self._read_at = devices_of(visible(self._list_gpus())), now
 
 
+def find_device(run: RunDirectory, queued: bool, idle: Callable[[], bool]) -> Device | Ending | None:
+    """The device for a run's worker, in the queue's order where it queues; its end where there is none that it may use.
+    `idle` as for `wait_in_queue`; None where it said to wait no longer."""
+    turn, journal = Turn(run), partial(write_event, run)
+    if queued:
+        return wait_in_queue(turn, journal, idle)
+    found = take_device(turn, journal)
+    return found if isinstance(found, Device) else ending_without_device(found)
+
+
 def take_device(turn: Turn, journal: Journal) -> Device | Refusal:
     """The device of a run that does not queue; others see that it is taken, where that can be written."""
     try:
@@ -143,16 +154,16 @@ def take_device(turn: Turn, journal: Journal) -> Device | Refusal:
     except (OSError, RunError) as error:
         found = turn.pick()
         if isinstance(found, Device):
-            journal("alert", level="warning", message=f"It could not be written that this run has {found.words} "
-                    f"({_why(error)}): a queued run may start there, too.")
+            _tell(journal, "alert", level="warning", message=f"It could not be written that this run has {found.words} "
+                  f"({_why(error)}): a queued run may start there, too.")
         return found
 
 
-def wait_in_queue(turn: Turn, journal: Journal, attend: Callable[[], bool],
+def wait_in_queue(turn: Turn, journal: Journal, idle: Callable[[], bool],
                   clock: Callable[[], float] = time.monotonic) -> Device | None:
     """Wait until the run has a device, and say why while it waits, each reason once.
 
-    `attend` does what else is to be done, a moment long, and says whether to go on waiting; None when it is not.
+    `idle` does what else is to be done, a moment long, and says whether to go on waiting; None when it is not.
     """
     said: tuple[object, ...] | None = None
     said_at, words, damaged = 0.0, "", len(damaged_files())
@@ -163,27 +174,47 @@ def wait_in_queue(turn: Turn, journal: Journal, attend: Callable[[], bool],
             found = Refusal(f"the queue cannot be written: {_why(error)}", ("unwritable", _why(error)))
         if len(files := damaged_files()) > damaged:
             damaged = len(files)
-            journal("alert", level="warning", message="The queue's file was damaged and set aside as "
-                    f"{files[-1].name}: those who wait have joined again, by how long they have waited.")
+            _tell(journal, "alert", level="warning", message="The queue's file was damaged and set aside as "
+                  f"{files[-1].name}: those who wait have joined again, by how long they have waited.")
         if isinstance(found, Device):
             if said is not None:
-                journal("waiting", reason=f"its turn has come: starting on {found.words}")
+                _tell(journal, "waiting", reason=f"its turn has come: starting on {found.words}")
             return found
         now = clock()
-        if found.kind != said or (found.words != words and now - said_at >= _REPEAT_SECONDS):
+        fresh = found.kind != said or (found.words != words and now - said_at >= _REPEAT_SECONDS)
+        if fresh and _tell(journal, "waiting", reason=found.words):
             said, said_at, words = found.kind, now, found.words
-            journal("waiting", reason=found.words)
-        if not attend():
+        if not idle():
             # Where it cannot be written, the next who writes drops the entry: nobody attends to the run any more.
             with suppress(OSError, RunError):
                 turn.leave()
             return None
 
 
+def keep_device(run: RunDirectory) -> str | None:
+    """The device of a worker that a new supervisor takes over: the run keeps it, also for the worker after this one."""
+    gpus = read_status(run).get("gpus")
+    if not isinstance(gpus, list) or not gpus:
+        return None
+    claim = Claim(run.id, (str(gpus[0]),), os.getpid())
+    with suppress(OSError, RunError):
+        change_queue(lambda queue: queue.claimed(claim))
+    return claim.gpus[0]
+
+
 def ending_without_device(refusal: Refusal) -> Ending:
     """The end of a run that does not queue and whose GPU is not there."""
     return Ending("failed", "error", explanation=f"Not started: {refusal.words}.",
                   suggestion="See which GPUs there are: workbench doctor. Name one of them in hardware.gpus, or none.")
+
+
+def _tell(journal: Journal, type_: str, **fields: Any) -> bool:
+    """Whether it could be written; nobody stops waiting for a full disk."""
+    try:
+        journal(type_, **fields)
+    except OSError:
+        return False
+    return True
 
 
 def _why(error: OSError | RunError) -> str:
