@@ -19,8 +19,8 @@ Detach = Annotated[bool, typer.Option(help="Return at once.")]
 
 
 def resume(run: RunArgument = "last", overrides: Overrides = None,
-           step: Annotated[int | None, typer.Option("--from", metavar="STEP", min=0, help="The checkpoint to go on from "
-                                                    "instead of the newest, by its step; 0: the beginning.")] = None,
+           step: Annotated[int | None, typer.Option("--from", metavar="STEP", min=0, help="Go on from the checkpoint "
+                                                    "of that step, not the newest; 0: from the beginning.")] = None,
            apply: Annotated[bool, typer.Option(help="Make the changes that its failure suggests.")] = False,
            queue: Queue = False, detach: Detach = False, json: Json = False) -> None:
     """Go on with a run that was paused, stopped, failed or crashed, from its newest good checkpoint.

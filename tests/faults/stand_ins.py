@@ -27,20 +27,24 @@ token = sys.argv[3] if len(sys.argv) > 3 else None
 sys.exit(Supervisor(find_run(sys.argv[1]), [sys.executable, "-c", sys.argv[2]], token=token).main())
 """
 
-# What every stand-in begins with: the worker's lock, its sign of life, its journal; `step(n)` trains one step, `save(n)`
-# writes a checkpoint that verifies, `orders()` are the commands that came.
+# What every stand-in begins with: the worker's lock, its sign of life, its journal; `step(n)` trains a step, `save(n)`
+# writes a checkpoint that verifies.
 WORKER = """\
 import os, signal, sys, threading, time
 from pathlib import Path
+from workbench.engine.catalog.models import resolve_model
+from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.control import ControlReader
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.liveness import acquire_lock
 from workbench.engine.runs.manifest import write_complete
+from workbench.engine.runs.resumable import TRAINING_STATE, facts
 run = RunDirectory(Path.cwd())
 lock = acquire_lock(run.worker_lock)
 if lock is None:
     sys.exit("there is a worker already")
+about = facts(load_recipe(run.recipe), resolve_model("tiny-base"), run.path)
 begin = int(sys.argv[sys.argv.index("--from") + 1][-8:]) if "--from" in sys.argv else 0
 def beat():
     while True:
@@ -55,7 +59,8 @@ def step(number):
 def save(number):
     path = run.checkpoints / f"step-{number:08d}"
     path.parent.mkdir(exist_ok=True)
-    write_complete(path, lambda partial: (partial / "weights").write_text(str(number)), {"step": number})
+    fill = lambda partial: [(partial / name).write_text(str(number)) for name in ("weights", *TRAINING_STATE)]
+    write_complete(path, fill, {**about, "step": number})
     journal.append("checkpoint", step=number, path=f"checkpoints/step-{number:08d}", verified=True)
 def end(outcome, **fields):
     journal.append("ended", outcome=outcome, **fields)
@@ -95,8 +100,13 @@ def new_run(name: str = "stand-in", **on_failure: Any) -> RunDirectory:
 def supervise(run: RunDirectory, work: str, token: str | None = None) -> "subprocess.Popen[bytes]":
     """Start a supervisor over a stand-in; its words go to the run's supervisor.log, as the launcher's do."""
     with run.supervisor_log.open("ab") as log:
-        return subprocess.Popen([sys.executable, "-c", SUPERVISOR, run.id, work, *([token] if token else [])], cwd=ROOT,
-                                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(supervisor_command(run, work, token), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log,
+                                stderr=log, start_new_session=True)
+
+
+def supervisor_command(run: RunDirectory, work: str, token: str | None = None) -> list[str]:
+    """As the launcher's, over a stand-in."""
+    return [sys.executable, "-c", SUPERVISOR, run.id, work, *([token] if token else [])]
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:

@@ -3,9 +3,9 @@
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import orjson
 
@@ -47,16 +47,18 @@ def send_command(run: RunDirectory, name: CommandName) -> Command:
 class ControlReader:
     """A follower of a run's control file."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, is_old: Callable[[Mapping[str, Any]], bool] = lambda _: False) -> None:
+        """`is_old` tells of a line, {id, command, time}, whether a process before this one answered it."""
         self._run = run
         self._reader = JournalReader(run.control)
+        self._is_old = is_old
         self._lines = 0
 
     def read(self) -> list[Command]:
         """The commands since the last read; lines that are no command are left out."""
         entries = list(self._reader.read())
         self._lines += len(entries)
-        return _commands(entries)
+        return self._commands(entries)
 
     def set_aside(self) -> list[Command]:
         """Put the commands so far out of a next worker's sight: they were for the one before. Those that were not read
@@ -67,9 +69,8 @@ class ControlReader:
         os.rename(self._run.control, aside)
         unread = list(JournalReader(aside).read())[self._lines:]
         self._reader, self._lines = JournalReader(self._run.control), 0
-        return _commands(unread)
+        return self._commands(unread)
 
-
-def _commands(entries: Iterable[Event]) -> list[Command]:
-    return [Command(str(entry.get("id", "")), entry["command"])
-            for entry in entries if entry.get("command") in COMMANDS]
+    def _commands(self, entries: Iterable[Event]) -> list[Command]:
+        return [Command(str(entry.get("id", "")), entry["command"]) for entry in entries
+                if entry.get("command") in COMMANDS and not self._is_old(entry)]

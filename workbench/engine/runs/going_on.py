@@ -11,7 +11,6 @@ import orjson
 
 from workbench.engine.atomic import write_atomic, write_json
 from workbench.engine.runs.directory import RunDirectory, numbered
-from workbench.engine.runs.manifest import verify
 from workbench.engine.runs.store import read_json
 
 _STEP = re.compile(r"step-(\d{1,12})")
@@ -81,12 +80,14 @@ def checkpoint_at(step: int) -> str:
 
 def newest_checkpoint(run: RunDirectory) -> tuple[str | None, list[str]]:
     """(the newest checkpoint that verifies, of every newer one why it was refused)."""
+    from workbench.engine.runs.resumable import damage  # half the engine: a supervisor needs it only now
+
     refused: list[str] = []
     for step in saved_steps(run):
-        fault = verify(run.path / checkpoint_at(step))
+        fault = next(damage(run.path / checkpoint_at(step)), None)
         if fault is None:
             return checkpoint_at(step), refused
-        refused.append(f"The checkpoint of step {step} cannot be used: {fault}.")
+        refused.append(fault)
     return None, refused
 
 

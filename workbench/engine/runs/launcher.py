@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None,
     write_run(run, resolved, plan.to_json(), plan.dataset_fingerprint, rehearsal)
     if queue:
         join_queue(run)  # before its supervisor starts: those who queue stand in the order of their launch
-    start_supervisor(run, queue=queue)
+    start_supervisor(run, *queue_flags(queue))
     return run
 
 
@@ -71,7 +71,7 @@ def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None, queue: boo
         join_queue(runs[0])
     for number, run in enumerate(runs):
         try:
-            start_supervisor(run, queue=queue)
+            start_supervisor(run, *queue_flags(queue))
         except RunError as error:
             if number == 0:
                 raise
@@ -134,21 +134,31 @@ def _rewards(recipe: Recipe, base_dir: Path | None) -> tuple[str, ...] | None:
     return rewards or None
 
 
-def start_supervisor(run: RunDirectory, token: str | None = None, queue: bool = False) -> None:
+def queue_flags(queue: bool) -> list[str]:
+    """What a supervisor is started with that shall wait for a GPU in the queue's order: where its run has joined, else
+    behind all others."""
+    return ["--queue"] if queue else []
+
+
+def supervisor_command(run: RunDirectory, arguments: Sequence[str]) -> list[str]:
+    """The command line of a run's supervisor, by which `ps` shows what it is."""
+    return [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id, *arguments]
+
+
+def start_supervisor(run: RunDirectory, *arguments: str, token: str | None = None) -> None:
     """Start the run's supervisor in a session of its own; with a `token`, to go on with what that request says.
 
-    With `queue` it waits for a GPU in the queue's order: where it has joined, else behind all others. Raises RunError
-    when it does not take charge, also because another one has.
+    Raises RunError when it does not take charge, also because another one has.
     """
     run.supervisor_log.touch(mode=0o600)
     request = run.resume_request(token) if token is not None else None
+    command = supervisor_command(run, [*arguments, *(["--resume", token] if token is not None else [])])
     with run.supervisor_log.open("ab") as log:
         said = log.seek(0, os.SEEK_END)
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id, *(["--resume", token] if token else []),
-             *(["--queue"] if queue else [])],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=run.path,
-            env=child_environment(), umask=0o077)  # inherited by the worker: libraries write most of a run's files
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=run.path,
+            env=child_environment(),
+            umask=0o077)  # inherited by the worker: libraries write most of a run's files
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         ended = supervisor.poll()

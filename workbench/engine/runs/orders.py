@@ -32,8 +32,11 @@ class Answer:
 def stop_run(run: RunDirectory) -> Answer:
     """Order a run to stop after its current step. A worker without supervisor gets one, which ends it if need be; a
     paused run is stopped from now on. Ordered again it changes nothing. Raises RunError for a run that has ended."""
-    if _is_paused(run):
+    rest = find_rest(run.events)
+    if rest is not None and rest["type"] == "paused":
         return _stop_paused(run)
+    if rest is not None and rest.get("outcome") == "stopped":
+        return Answer((f"{run.id} is stopped already.",))
     taken_over = _with_supervisor(run, "stop")
     waits = summarise(run).state == "waiting"
     how, deadline = ("it does not start any more", 0.0) if waits else stop_deadline(run)
@@ -49,7 +52,8 @@ def pause_run(run: RunDirectory) -> Answer:
     """Order a run to save after its current step and to leave its GPU until it is resumed. Ordered again it changes
     nothing. Raises RunError for a run that has ended or is being stopped."""
     go_on = f"Go on: workbench resume {run.id}"
-    if _is_paused(run):
+    rest = find_rest(run.events)
+    if rest is not None and rest["type"] == "paused":
         return Answer((f"{run.id} is paused already.", go_on))
     taken_over = _with_supervisor(run, "pause")
     if _phase(run) in STOPPING:
@@ -61,11 +65,6 @@ def pause_run(run: RunDirectory) -> Answer:
     send_command(run, "pause")
     how = "it does not start until it is resumed" if waits else "it saves after its current step and leaves its GPU"
     return Answer((*taken_over, f"{run.id} was asked to pause; {how}.", go_on))
-
-
-def _is_paused(run: RunDirectory) -> bool:
-    rest = find_rest(run.events)
-    return rest is not None and rest["type"] == "paused"
 
 
 def _phase(run: RunDirectory) -> str:
@@ -91,9 +90,12 @@ def _stop_paused(run: RunDirectory) -> Answer:
 def _with_supervisor(run: RunDirectory, order: str) -> tuple[str, ...]:
     """Give a worker that lost its supervisor another one; what was done, in sentences. Raises RunError where there is
     nobody to obey: a process that has only the worker's number is left alone."""
-    if lock_holder(run.lock) is not None:
+    rest = find_rest(run.events)
+    supervised = lock_holder(run.lock) is not None
+    # One that failed may be started again while its supervisor is there.
+    if supervised and (rest is None or rest.get("outcome") == "failed"):
         return ()
-    if find_rest(run.events) is not None:
+    if rest is not None:
         raise RunError(f"{run.id} is not running, so it cannot {order}.", f"See its end: workbench show {run.id}")
     if living_worker(run) is not None:
         start_supervisor(run)

@@ -1,10 +1,9 @@
 """Going on with a run in its own directory: from its newest good checkpoint, or with the worker that still trains."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -16,10 +15,10 @@ from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.chain import StageOf, chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import size_of
-from workbench.engine.runs.going_on import ResumeRequest, checkpoint_at, newest_checkpoint, saved_steps
-from workbench.engine.runs.launcher import start_supervisor
-from workbench.engine.runs.manifest import verify
+from workbench.engine.runs.going_on import ResumeRequest, checkpoint_at, newest_checkpoint, saved_steps, step_of
+from workbench.engine.runs.launcher import queue_flags, start_supervisor
 from workbench.engine.runs.queue_file import join_queue
+from workbench.engine.runs.resumable import WAY_OUT, damage, differences, faults
 from workbench.engine.runs.state import AT_REST, ENDED
 from workbench.engine.runs.store import RunFollower, summarise
 from workbench.engine.runs.worker_process import living_worker
@@ -65,7 +64,7 @@ def _start(run: RunDirectory, request: ResumeRequest | None, queue: bool) -> Non
         return
     request.write(run, token)
     try:
-        start_supervisor(run, token, queue)
+        start_supervisor(run, *queue_flags(queue), token=token)
     finally:
         run.resume_request(token).unlink(missing_ok=True)
 
@@ -92,14 +91,17 @@ def prepare_resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides:
         return Resumption(run, None, later)
     before = load_recipe(run.recipe)
     recipe = load_recipe(run.recipe, [*(_suggested(run) if apply else ()), *overrides])
-    changes = changed_settings(before.model_dump(mode="json"), recipe.model_dump(mode="json"))
+    changes = {name: now for name, (_, now) in differences(before.model_dump(mode="json"),
+                                                          recipe.model_dump(mode="json")).items()}
     checkpoint, notes = _checkpoint(run, step)
+    if checkpoint is not None and (unlike := faults(run, recipe, run.path / checkpoint)):
+        raise InputError(f"{run.id} cannot go on from step {step_of(checkpoint)}: {' '.join(unlike)}", WAY_OUT)
     planned = plan(recipe)
     if planned.problems:
         raise InputError(planned.problems[0].message, planned.problems[0].hint)
     _refuse_another_shape([recipe, *(load_recipe(one.recipe) for one in later)], [run, *later])
     return Resumption(run, ResumeRequest(
-        checkpoint, 0 if checkpoint is None else int(checkpoint.rpartition("-")[2]),
+        checkpoint, (step_of(checkpoint) or 0) if checkpoint is not None else 0,
         recipe.model_dump(mode="json") if changes else None, changes, planned.to_json() if changes else None,
         tuple(notes), size), later)
 
@@ -158,22 +160,9 @@ def _checkpoint(run: RunDirectory, step: int | None) -> tuple[str | None, list[s
     if step not in saved:
         there = f"There are: {', '.join(map(str, sorted(saved)))}." if saved else "There are none."
         raise InputError(f"{run.id} has no checkpoint of step {step}.", there + " 0 is its beginning.")
-    if fault := verify(run.path / checkpoint_at(step)):
-        raise InputError(f"The checkpoint of step {step} cannot be used: {fault}.",
-                         "Leave out --from: the newest good one is taken.")
+    if fault := next(damage(run.path / checkpoint_at(step)), None):
+        raise InputError(fault, "Leave out --from: the newest good one is taken.")
     return checkpoint_at(step), []
-
-
-def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Dotted settings that differ between two recipes as plain data, with their new values."""
-    changes: dict[str, Any] = {}
-    for key, value in after.items():
-        old = before.get(key)
-        if isinstance(value, dict) and isinstance(old, dict):
-            changes |= changed_settings(old, value, f"{path}{key}.")
-        elif value != old:
-            changes[f"{path}{key}"] = value
-    return changes
 
 
 def _refuse_another_shape(recipes: Sequence[Recipe], runs: Sequence[RunDirectory]) -> None:

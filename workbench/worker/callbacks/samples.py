@@ -33,11 +33,20 @@ class SamplesCallback(TrainerCallback):
         self._chat = chat
         self._last_step = -1
         self._asked = False
+        self._pausing = False
         self.rows: Iterable[dict[str, Any]] = ()
 
     def ask(self) -> None:
         """Sample after the current step."""
         self._asked = True
+
+    def go_on_from(self, step: int) -> None:
+        """What is due at this step was sampled before."""
+        self._last_step = step
+
+    def pause(self) -> None:
+        """The end of training will not be its end."""
+        self._pausing = True
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                        model: PreTrainedModel | None = None, **kwargs: Any) -> None:
@@ -55,7 +64,8 @@ class SamplesCallback(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                      model: PreTrainedModel | None = None, **kwargs: Any) -> None:
         """What the model says now."""
-        self._sample(model, state.global_step)
+        if not self._pausing:
+            self._sample(model, state.global_step)
 
     def _sample(self, model: PreTrainedModel | None, step: int) -> None:
         if model is None or step == self._last_step:
