@@ -96,7 +96,7 @@ def queued(processes: list[Process], names: Sequence[str], seconds: float = 600.
     for run in runs:
         join_queue(run)
         start(processes, run, seconds)
-    wait_for(lambda: at(runs[0]) == "worker" and {summarise(run).state for run in runs[1:]} == {"waiting"}, 30)
+    wait_for(lambda: [at(run) for run in runs] == ["worker", *["waiting"] * (len(runs) - 1)], 30)
     return runs
 
 
@@ -167,6 +167,41 @@ def test_a_killed_supervisor_and_a_failing_run_block_nobody(home: Path, processe
     assert summarise(last).state == "finished"
     assert read_queue().entries == ()
     assert ran(failing)[1] < ran(last)[0]
+
+
+def test_a_worker_that_lost_its_supervisor_keeps_the_device_until_it_ends(home: Path, processes: list[Process]) -> None:
+    first, second = queued(processes, ["first", "second"])
+    processes[0].kill()
+    processes[0].wait()
+    time.sleep(1)
+    assert (at(second), waiting_reason(second)) == ("waiting", "the CPU is taken by first")
+    start(processes, first)
+    wait_for(lambda: read_status(first)["supervisor"]["pid"] == processes[2].pid, 20)
+    assert read_status(first)["gpus"] == ["cpu"]
+    assert [claim.supervisor for claim in read_queue().claims] == [processes[2].pid]
+    enough(first)
+    assert processes[2].wait(10) == 0
+    wait_for(lambda: at(second) == "worker", 10)
+
+
+def test_the_command_line_queues_a_run_pauses_it_and_queues_it_again(home: Path, processes: list[Process],
+                                                                     workbench: RunCommand) -> None:
+    first, = queued(processes, ["first"])
+    launched = workbench("train", "recipes/demo.yaml", "--queue", "--detach", "--json")
+    assert launched.returncode == 0, launched.stderr
+    run = RunDirectory(Path(json.loads(launched.stdout)["directory"]))
+    wait_for(lambda: waiting_reason(run) == "the CPU is taken by first", 10)
+    assert json.loads(workbench("show", run.id, "--json").stdout)["phase"] == "the CPU is taken by first"
+    assert workbench("pause", run.id).returncode == 0
+    wait_for(lambda: summarise(run).state == "paused", 10)
+    assert queue_rows() == []
+    again = workbench("resume", run.id, "--queue", "--detach")
+    assert again.returncode == 0, again.stderr
+    wait_for(lambda: [(row.run, row.reason) for row in queue_rows()] == [(run, "the CPU is taken by first")], 10)
+    assert workbench("stop", run.id).returncode == 0
+    wait_for(lambda: summarise(run).state == "stopped", 10)
+    assert not run.log.exists()
+    assert summarise(first).state != "stopped"
 
 
 def test_stop_and_pause_reach_those_who_wait(home: Path, processes: list[Process]) -> None:
