@@ -20,6 +20,7 @@ from workbench.engine.runs.resume import resume
 from workbench.engine.runs.store import RunSummary, list_runs
 from workbench.tui.data_checks import DataChecks
 from workbench.tui.format import machine_line
+from workbench.tui.run_news import RunNews
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.chat import ChatScreen
 from workbench.tui.screens.data import DataScreen
@@ -65,6 +66,7 @@ class WorkbenchApp(SpanApp):
         self.gpus: list[Gpu] = []
         self.host: HostSnapshot | None = None
         self._start = start
+        self._news = RunNews()
         self._read_hardware = hardware
         self.watch_screen = WatchScreen(run)
         self.chat_screen = ChatScreen()
@@ -94,6 +96,9 @@ class WorkbenchApp(SpanApp):
         if not self.is_running:
             return
         self.runs, self.gpus, self.host = runs, gpus, host
+        for news in self._news.since_last(runs):
+            if self.watch_screen not in self.screen_stack or self.watch_screen.shown_run != news.run:
+                self.notify(news.hint, title=news.title, severity=news.severity, markup=False)
         for bar in self.screen.query(TopBar):
             bar.machine = machine_line(gpus, host)
             bar.running = sum(run.state in ("running", "stalled") for run in runs)

@@ -64,7 +64,8 @@ class RunActions(WorkbenchScreen):
     async def stop_runs(self, subjects: Sequence[Subject]) -> None:
         """Ask, then stop those that still run."""
         wanted = [subject for subject in subjects if subject.may_stop]
-        if wanted and await self._agrees(f"Stop {names(wanted)}?", stop_words(wanted), "Stop it", "Let it run"):
+        it = _it(wanted)
+        if wanted and await self._agrees(f"Stop {names(wanted)}?", stop_words(wanted), f"Stop {it}", f"Let {it} run"):
             for subject in wanted:
                 self.stop_run(subject)
 
@@ -80,9 +81,10 @@ class RunActions(WorkbenchScreen):
                 self.notify("Stop it first, with s.", title=f"{subject.run.name} has not ended.", severity="error",
                             markup=False)
         doomed = [subject for subject in subjects if subject.may_delete]
-        lost = "its checkpoints, model, samples and log are gone for good."
-        listed = "\n".join(subject.run.id for subject in doomed)
-        if doomed and await self._agrees(f"Delete {names(doomed)}?", f"{listed}: {lost}", "Delete it", "Keep it"):
+        it, listed = _it(doomed), "\n".join(subject.run.id for subject in doomed)
+        lost = f"{'Its' if len(doomed) == 1 else 'Their'} checkpoints, model, samples and log are gone for good."
+        if doomed and await self._agrees(f"Delete {names(doomed)}?", f"{listed}\n\n{lost}", f"Delete {it}",
+                                         f"Keep {it}"):
             self._delete([subject.run for subject in doomed])
 
     @work(thread=True, group="delete")
@@ -126,6 +128,10 @@ class RunActions(WorkbenchScreen):
 def names(subjects: Sequence[Subject]) -> str:
     """One run by its name, several by their number."""
     return subjects[0].run.name if len(subjects) == 1 else f"{len(subjects)} runs"
+
+
+def _it(subjects: Sequence[Subject]) -> str:
+    return "it" if len(subjects) == 1 else "them"
 
 
 def stop_words(subjects: Sequence[Subject]) -> str:

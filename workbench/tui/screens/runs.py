@@ -33,8 +33,9 @@ class RunsScreen(RunActions):
         Binding("r", "resume", "Resume"),
         Binding("c", "chat", "Chat with it"),
         Binding("d", "delete", "Delete"),
+        Binding("space", "mark", "Mark", show=False),
         Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("escape", "clear_filter", "Clear filter", show=False),
+        Binding("escape", "clear_filter", "Clear marks, then the filter", show=False),
     ]
 
     def __init__(self) -> None:
@@ -76,7 +77,12 @@ class RunsScreen(RunActions):
         none.display = not shown
         if not shown:
             none.update("No run matches the filter.\n\nPress esc to see all of them." if runs else _NO_RUNS)
-        self.query_one("#counts", Static).update(_counts(runs, len(shown)))
+        self._count()
+
+    def _count(self) -> None:
+        table = self.query_one(RunsTable)
+        self.query_one("#counts", Static).update(
+            _counts(self.workbench.runs, table.row_count, len(table.marked)))
         self._offer_keys()
 
     @property
@@ -93,12 +99,11 @@ class RunsScreen(RunActions):
 
     @property
     def subjects(self) -> list[Subject]:
-        """What the keys act on."""
-        chosen = self._chosen if self._composed else None
-        if chosen is None:
+        """What the keys act on: the marked runs, or the one under the cursor."""
+        if not self._composed or self._chosen is None:
             return []
-        lives = chosen.state == "crashed" and worker_lives(chosen.run)
-        return [Subject(chosen.run, chosen.state, lives)]
+        return [Subject(run.run, run.state, run.state == "crashed" and worker_lives(run.run))
+                for run in self.query_one(RunsTable).marked or [self._chosen]]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What is done to runs is offered where it does something."""
@@ -143,8 +148,16 @@ class RunsScreen(RunActions):
         self.query_one(Input).display = True
         self.query_one(Input).focus()
 
+    def action_mark(self) -> None:
+        """Mark the run under the cursor, for what is done to several at once."""
+        self.query_one(RunsTable).toggle_mark()
+        self._count()
+
     def action_clear_filter(self) -> None:
-        """Show all runs again."""
+        """Mark no run any more; without marks, show all runs again."""
+        if self.query_one(RunsTable).unmark_all():
+            self._count()
+            return
         self.query_one(Input).value = ""
         self.query_one(Input).display = False
         self.query_one(RunsTable).focus()
@@ -166,7 +179,7 @@ def matching(runs: Sequence[RunSummary], wanted: str) -> list[RunSummary]:
     return [run for run in runs if all(word in run.id or word in run.state for word in words)]
 
 
-def _counts(runs: Sequence[RunSummary], shown: int) -> Content:
+def _counts(runs: Sequence[RunSummary], shown: int, marked: int) -> Content:
     if not runs:
         return Content("")
     total = f"{len(runs)} run{'s' if len(runs) != 1 else ''}" if shown == len(runs) else f"{shown} of {len(runs)} runs"
@@ -174,4 +187,6 @@ def _counts(runs: Sequence[RunSummary], shown: int) -> Content:
     parts = [Content.styled(total, "bold")]
     parts += [Content.styled(f"{states[state]} {state}", style) for state, style in STATE_STYLES.items()
               if state in states]
+    if marked:
+        parts.append(Content.styled(f"{marked} marked, esc clears", "$primary"))
     return Content.styled(" · ", "$foreground 30%").join(parts)

@@ -55,6 +55,11 @@ class WatchKeys(RunActions):
         self._pane = PANES[0]
 
     @property
+    def shown_run(self) -> RunDirectory | None:
+        """The run that is shown."""
+        return self.reader.follower.run if self.reader is not None else None
+
+    @property
     def subject(self) -> Subject | None:
         """The run that is shown, once something is known of it."""
         if self.reader is None or self.reading is None:
