@@ -14,7 +14,7 @@ from tests.tui.synthetic import GIB, SyntheticRun, append_damage, one_gpu, super
 from tests.tui.test_runs_screen import SIZES, until
 from workbench.engine.errors import RunError
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.series import MetricSeries
+from workbench.engine.runs.series import Metrics
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.screens.confirm import ConfirmScreen
 from workbench.tui.widgets.gauges import Gauges
@@ -108,12 +108,12 @@ async def test_a_live_run_shows_its_figures_and_follows_what_is_appended(home: P
 
 
 def test_the_pace_gives_the_remaining_time() -> None:
-    series = MetricSeries()
+    metrics = Metrics()
     for step, elapsed in ((10, 400.0), (20, 5.0), (30, 25.0), (40, 45.0)):
-        series.append(step, 1.0, elapsed)
-    assert seconds_per_step(series) == 2.0
-    series.drop_after(20)
-    assert seconds_per_step(series) is None
+        metrics.add(step, {"train/loss": 1.0}, elapsed)
+    assert seconds_per_step(metrics["train/loss"]) == 2.0
+    metrics.drop_after(20)
+    assert seconds_per_step(metrics["train/loss"]) is None
 
 
 def test_where_room_is_short_the_least_figures_go_first() -> None:
