@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,12 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.runs.control import Command
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.inquest import ending_of_exception
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.manifest import write_complete
-from workbench.engine.runs.postmortem import FINISHED, explain_exception
+from workbench.engine.runs.postmortem import FINISHED
 from workbench.worker.reporter import Reporter
 
-LESS = {"training.per_device_train_batch_size": 2, "training.gradient_accumulation_steps": 8}
-"""What would mend a run of the default recipe that ran out of memory."""
 PROMPTS = ["What is a gradient?", "What does LoRA train?"]
 ANSWERS = {
     0: ["The the of a a of the.", ""],
@@ -44,6 +42,18 @@ def no_gpu() -> tuple[list[Gpu], HostSnapshot]:
 
 def one_gpu() -> tuple[list[Gpu], HostSnapshot]:
     return [H200], HOST
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's own is called."""
+
+    __module__ = "torch"
+
+
+def training_step() -> None:
+    """As the trainer's own is called."""
+    raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.99 GiB of "
+                           "which 1.12 GiB is free.")
 
 
 class SyntheticRun:
@@ -134,10 +144,10 @@ class SyntheticRun:
     def fail(self) -> "SyntheticRun":
         """The end of a run that needed too much."""
         self.recipe().checkpoint(100)
-        lines = ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity "
-                 "of 23.99 GiB of which 1.12 GiB is free.",)
-        ending = explain_exception("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB.")
-        self.reporter.ended(replace(ending, evidence=lines, changes=LESS, checkpoint="checkpoints/step-00000100"))
+        try:
+            training_step()
+        except OutOfMemoryError as error:
+            self.reporter.ended(ending_of_exception(self.run, error))
         return self
 
     def event(self, type_: str, **fields: Any) -> "SyntheticRun":

@@ -8,11 +8,12 @@ from tests.tui.synthetic import SyntheticRun, append_damage, supervised
 from tests.tui.test_runs_screen import until
 from tests.tui.test_watch_screen import header, notice, pane, postmortem, watching
 from workbench.engine.errors import RunError
+from workbench.engine.recipe_diff import SettingChange
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.state import Attempt
 from workbench.tui import app as app_module
-from workbench.tui.run_postmortem import Change, GoodCheckpoint, PostMortem
+from workbench.tui.run_postmortem import GoodCheckpoint, PostMortem
 from workbench.tui.screens.confirm import ConfirmScreen
 from workbench.tui.screens.plan import PlanScreen
 from workbench.tui.widgets.line_chart import LineChart
@@ -46,7 +47,7 @@ async def test_a_failed_run_opens_on_all_of_it_without_scrolling_at_80x24(home: 
     async with watching(failed.run, (80, 24)) as (app, pilot):
         shown = app.watch_screen.query_one(PostMortemPane)
         assert "● failed" in header(app)[0]
-        for words in ("Out of memory", "torch.OutOfMemoryError", "Halve training.per_device",
+        for words in ("GPU 0 ran out of memory", "torch.OutOfMemoryError", "What to do  ",
                       "Checkpoint  step 100, written just now, verified",
                       "Before      restarted at step 50 after: killed (1 of 3)",
                       "training.per_device_train_batch_size  − 4  + 2",
@@ -67,7 +68,7 @@ async def test_a_failed_run_opens_on_all_of_it_without_scrolling_at_80x24(home: 
         assert "loading the model" in pane(app, LogPane)
         await until(pilot, lambda: "f shows why" in notice(app))
         await pilot.press("f")
-        await until(pilot, lambda: "Out of memory" in postmortem(app))
+        await until(pilot, lambda: "GPU 0 ran out of memory" in postmortem(app))
 
 
 async def test_the_change_is_applied_after_a_question_that_shows_it(
@@ -160,10 +161,10 @@ async def test_a_run_that_fails_under_watch_shows_why_and_one_that_goes_on_hides
 
 def test_as_much_evidence_as_there_is_room_for() -> None:
     why = PostMortem("failed: an error", "It broke.", None, tuple(f"line {number} " + "x" * 70 for number in range(9)),
-                     False, GoodCheckpoint(10, 0.0), (), (Change("training.packing", True, None),), False)
+                     False, GoodCheckpoint(10, 0.0), (), (SettingChange("training.packing", True, None),), False)
     short, roomy = (list(map(str, postmortem_lines(why, 74, roomy))) for roomy in (False, True))
     assert sum("xxx" in line for line in short) <= 3
-    assert sum("xxx" in line for line in roomy) == 6
+    assert sum("xxx" in line for line in roomy) == 4
     assert short[-1] == "Change      training.packing  − true  + not set"
     assert max(map(len, short + roomy)) <= 74
 

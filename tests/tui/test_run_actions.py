@@ -56,7 +56,7 @@ async def test_pause_does_not_ask_and_says_what_happens(home: Path) -> None:
         async with runs_screen() as (app, pilot):
             await pilot.press("p")
             await until(pilot, lambda: commands(live) == ["pause"])
-            assert toasts(app) == ["live pauses."]
+            await until(pilot, lambda: toasts(app) == ["live pauses."])
 
 
 async def test_watch_shows_that_it_pauses_and_then_that_it_is_paused(home: Path) -> None:
@@ -123,7 +123,7 @@ async def test_a_run_that_ends_elsewhere_is_told_once_and_not_where_it_is_shown(
             await until(pilot, lambda: rows(app)[0][1] == "● running")
             run.reporter.ended(Ending("failed", "killed", "It was killed."))
             await until(pilot, lambda: rows(app)[0][1] == "● failed")
-            assert toasts(app) == ["live has failed at step 30."]
+            await until(pilot, lambda: toasts(app) == ["live has failed at step 30."])
             await pilot.pause(1.2)
             assert len(toasts(app)) == 1
     other = SyntheticRun(home, "other", hour=12).start().steps(1, 30)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from workbench.engine.errors import WorkbenchError
+from workbench.engine.recipe_diff import SettingChange, applied
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.document import last_good_checkpoint
 from workbench.engine.runs.manifest import MANIFEST
 from workbench.engine.runs.state import Attempt, RunState
 from workbench.engine.runs.store import RunFollower
@@ -17,15 +19,6 @@ UNHAPPY = frozenset({"failed", "crashed"})
 _LAST_LOG_LINES = 4
 _CAUSES = {"oom": "out of memory", "nan": "the loss is no number", "disk": "the disk is full", "killed": "killed",
            "hub": "Hugging Face Hub", "data": "its data", "error": "an error", "hang": "it hung"}
-
-
-@dataclass(frozen=True)
-class Change:
-    """One setting of a recipe, dotted, and its values before and after."""
-
-    setting: str
-    old: Any
-    new: Any
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class PostMortem:
     """Whether `evidence` is but the end of the log: nobody was there to pick what shows it."""
     checkpoint: GoodCheckpoint | None
     attempts: tuple[Attempt, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[SettingChange, ...]
     worker_lives: bool
     """Whether it still trains, though its supervisor is gone."""
 
@@ -64,7 +57,7 @@ def postmortem_of(follower: RunFollower, log: Sequence[str], worker_lives: bool)
         explanation, suggestion = crash_words(worker_lives)
     return PostMortem(title, explanation or "It failed without a word.", suggestion,
                       state.evidence or tuple(log[-_LAST_LOG_LINES:]), not state.evidence,
-                      last_good_checkpoint(follower.run, state), tuple(state.attempts),
+                      good_checkpoint(follower.run, state), tuple(state.attempts),
                       changes_to(follower.run, state.changes), worker_lives)
 
 
@@ -73,40 +66,26 @@ def cause_words(cause: str | None) -> str:
     return _CAUSES.get(cause or "", cause or "unknown")
 
 
-def crash_words(worker_lives: bool) -> tuple[str, str]:
-    """What happened to a run without a supervisor, and what to do."""
+def crash_words(worker_lives: bool) -> tuple[str, str | None]:
+    """What happened to a run without a supervisor, and what to do beyond going on."""
     if worker_lives:
         return ("Its supervisor died without a word, but its training still runs.",
                 "r takes it over, s ends it. Nothing is lost either way.")
-    return ("Its supervisor and its worker are gone without a word: killed, or the machine went down.",
-            "r goes on from the last checkpoint.")
+    return "Its supervisor and its worker are gone without a word: killed, or the machine went down.", None
 
 
-def last_good_checkpoint(run: RunDirectory, state: RunState) -> GoodCheckpoint | None:
-    """The newest checkpoint that was verified when it was written and is still there; None without one."""
-    for checkpoint in sorted(state.checkpoints, key=lambda kept: kept.step, reverse=True):
-        try:
-            written = (run.path / checkpoint.path / MANIFEST).stat().st_mtime
-        except (OSError, ValueError):
-            continue
-        if checkpoint.verified:
-            return GoodCheckpoint(checkpoint.step, written)
-    return None
-
-
-def changes_to(run: RunDirectory, changes: Mapping[str, Any]) -> tuple[Change, ...]:
-    """Dotted settings beside what the run's recipe says now; those that it says already are left out."""
-    if not changes:
-        return ()
+def good_checkpoint(run: RunDirectory, state: RunState) -> GoodCheckpoint | None:
+    """The last good checkpoint, and when it was written; None without one."""
+    good = last_good_checkpoint(run, state)
     try:
-        recipe: Any = load_recipe(run.recipe).model_dump(mode="json")
+        return GoodCheckpoint(good.step, (run.path / good.path / MANIFEST).stat().st_mtime) if good else None
+    except OSError:
+        return None  # deleted in between
+
+
+def changes_to(run: RunDirectory, changes: Mapping[str, Any]) -> tuple[SettingChange, ...]:
+    """What dotted settings would change of the run's recipe; nothing where that cannot be read."""
+    try:
+        return applied(load_recipe(run.recipe), changes) if changes else ()
     except WorkbenchError:
-        recipe = {}
-    found = [Change(setting, _setting(recipe, setting), new) for setting, new in changes.items()]
-    return tuple(change for change in found if change.old != change.new)
-
-
-def _setting(recipe: Any, dotted: str) -> Any:
-    for part in dotted.split("."):
-        recipe = recipe.get(part) if isinstance(recipe, dict) else None
-    return recipe
+        return ()

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -10,9 +9,10 @@ from textual.content import Content
 from textual.widgets import Static
 
 from workbench.engine.figures import age
+from workbench.engine.recipe_diff import SettingChange, value_words
 from workbench.engine.runs.state import Attempt
 from workbench.engine.text import one_line, sanitise
-from workbench.tui.run_postmortem import Change, GoodCheckpoint, PostMortem, cause_words
+from workbench.tui.run_postmortem import GoodCheckpoint, PostMortem, cause_words
 from workbench.tui.widgets.lines import wrapped
 
 _MUTED = "$foreground 55%"
@@ -20,11 +20,9 @@ _INDENT = 12
 _ROOMY = 30
 """Lines of terminal from which there is room for blank lines and more of the log."""
 _FEW_LINES = 3
-_MORE_LINES = 6
+_MORE_LINES = 5
 _LINES_WHEN_SHORT = 10
 """At 80×24 so many lines leave room for the curves."""
-_MOST_CELLS = 40
-"""A longer value of a setting is cut."""
 
 
 class PostMortemPane(VerticalScroll):
@@ -128,19 +126,10 @@ def attempt_words(attempt: Attempt) -> str:
     return f"restarted {where} after: {cause_words(attempt.cause)}{times}{changed}"
 
 
-def diff_lines(changes: Sequence[Change], ascii: bool = False) -> list[Content]:
+def diff_lines(changes: Sequence[SettingChange], ascii: bool = False) -> list[Content]:
     """A recipe's changes as a diff, a setting a line, the values in columns."""
     names = max((len(change.setting) for change in changes), default=0)
     olds = max((len(value_words(change.old)) for change in changes), default=0)
     minus = "-" if ascii else "−"
     return [Content.assemble(f"{change.setting:<{names}}  ", (f"{minus} {value_words(change.old):<{olds}}", "$error"),
                              "  ", (f"+ {value_words(change.new)}", "$success")) for change in changes]
-
-
-def value_words(value: Any) -> str:
-    """A setting's value, safe and short."""
-    if value is None:
-        return "not set"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return one_line(f"{value:g}" if isinstance(value, float) else str(value), _MOST_CELLS)
