@@ -157,6 +157,9 @@ async def test_a_run_that_fails_under_watch_shows_why_and_one_that_goes_on_hides
             assert postmortem(app) == ""
             run.event("restarted", step=40, checkpoint=None, cause="oom", attempt=2, of=3, changes={})
             await until(pilot, lambda: "restarting · 2 of 3…" in header(app)[0])
+            run.start().steps(41, 50)
+            await until(pilot, lambda: "● running" in header(app)[0])
+            assert notice(app) == "restarted at step 40 after: out of memory (2 of 3)"
 
 
 def test_as_much_evidence_as_there_is_room_for() -> None:

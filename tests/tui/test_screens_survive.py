@@ -1,4 +1,4 @@
-"""What happens to the files under a screen, and to two screens on one home: nobody falls over, nothing is done twice."""
+"""What happens to the files under a screen, and to two screens on one home: nobody falls over or acts twice."""
 
 import os
 import shutil
@@ -28,16 +28,16 @@ async def test_damaged_lines_of_every_kind_are_counted_and_the_rest_is_shown(hom
         async with watching(live.run) as (app, pilot):
             assert notice(app) == ""
             last = live.run.events.read_bytes().splitlines(keepends=True)[-1]
-            # Broken JSON, no object, binary, invalid UTF-8, the line before once more; and half a line, which may go on.
+            # Broken JSON, no object, binary, invalid UTF-8, the line before once more; then half a line.
             raw(live, b"{broken\n", b"[1, 2]\n", os.urandom(64).replace(b"\n", b"x") + b"\n", b"\xff\xfe\x00\n", last)
             await until(pilot, lambda: "5 damaged lines skipped" in notice(app))
             raw(live, b'{"v":1,"seq":999999,"type":"ste')
             await pilot.pause(0.4)
-            assert "step 60/300" in header(app)[0]
+            assert "step  60/300" in header(app)[0]
             raw(live, b"\n")
             await until(pilot, lambda: "6 damaged lines skipped" in notice(app))
             live.steps(61, 70)
-            await until(pilot, lambda: "step 70/300" in header(app)[0])
+            await until(pilot, lambda: "step  70/300" in header(app)[0])
 
 
 async def test_a_journal_that_was_put_back_is_shown_from_its_start(home: Path) -> None:
@@ -53,7 +53,7 @@ async def test_a_journal_that_was_put_back_is_shown_from_its_start(home: Path) -
                 copy = path.with_suffix(".copy")
                 copy.write_bytes(data)
                 copy.replace(path)
-            await until(pilot, lambda: "step 60/300" in header(app)[0])
+            await until(pilot, lambda: "step  60/300" in header(app)[0])
             await until(pilot, lambda: app.screen.query_one(SamplesPane).step == 50)
             live.run.events.write_bytes(b"")
             await until(pilot, lambda: values(app)["loss"] == "–")
@@ -70,7 +70,7 @@ async def test_what_is_void_after_a_resume_is_on_no_curve_and_in_no_sample(home:
             run.event("resumed", step=60, checkpoint="checkpoints/step-00000060", changes={}, attempt=1)
             with run.run.samples.open("ab") as file:
                 file.write(orjson.dumps({"resumed": 60}) + b"\n")
-            await until(pilot, lambda: "step 60/300" in header(app)[0])
+            await until(pilot, lambda: "step  60/300" in header(app)[0])
             await until(pilot, lambda: app.screen.query_one(SamplesPane).step == 50)
             run.start().steps(61, 110)
             await until(pilot, lambda: app.screen.query_one(SamplesPane).step == 100)
@@ -96,6 +96,8 @@ async def test_a_run_whose_files_are_gone_but_for_its_directory_is_shown(home: P
         (run.run.path / "recipe.yaml").mkdir()
         (run.run.path / "events.jsonl").mkdir()
         await until(pilot, lambda: "cannot be read" in str(app.screen.query_one("#empty").render()))
+        app.action_go("runs")
+        await until(pilot, lambda: bool(rows(app)) and rows(app)[0][:2] == ["bare", "● crashed"])
 
 
 @pytest.fixture
@@ -117,11 +119,14 @@ async def test_a_read_only_run_is_shown_and_what_cannot_be_done_is_said(read_onl
         subprocess.run(["mount", "-o", "remount,bind,ro", read_only], check=True)
         try:
             async with watching(live.run) as (app, pilot):
-                assert "step 60/300" in header(app)[0]
+                assert "step  60/300" in header(app)[0]
                 await pilot.press("p")
-                await until(pilot, lambda: any("cannot" in toast.title for toast in app._notifications))
+                await until(pilot, lambda: any("cannot be told to pause: Read-only file system" in toast.title
+                                               for toast in app._notifications))
                 app.watch_run(done.run)
                 await until(pilot, lambda: "GPU 0 ran out of memory" in postmortem(app))
+                await pilot.press("r")
+                await until(pilot, lambda: len(app._notifications) == 2)
                 app.action_go("runs")
                 await until(pilot, lambda: [row[0] for row in rows(app)] == ["live", "done"])
                 await pilot.press("down", "d")

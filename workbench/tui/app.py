@@ -135,6 +135,9 @@ class WorkbenchApp(SpanApp):
             started = resume(run, plan, overrides_of(changes))
         except WorkbenchError as error:
             self.call_from_thread(self.notify, error.hint or "", title=error.message, severity="error", markup=False)
+        except OSError as error:
+            self.call_from_thread(self.notify, error.strerror or "", title=f"{run.name} cannot go on.",
+                                  severity="error", markup=False)
         else:
             if watch:
                 self.call_from_thread(self.watch_run, started[0])

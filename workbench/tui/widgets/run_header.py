@@ -15,6 +15,7 @@ from workbench.engine.text import one_line, sanitise
 from workbench.tui.format import STATE_STYLES, count, duration, gib, number
 from workbench.tui.run_reader import Reading, Stage
 from workbench.tui.widgets.lines import Lines, bar
+from workbench.tui.widgets.postmortem import attempt_words
 
 _MUTED = "$foreground 55%"
 _GAP = 2
@@ -231,6 +232,8 @@ def notices(follower: RunFollower, reading: Reading, told: bool) -> list[Content
     if follower.corrupt:
         plural = "s" if follower.corrupt > 1 else ""
         others.append(Content.styled(f"{follower.corrupt} damaged line{plural} skipped", "$warning"))
+    if not follower.ended and state.attempts and state.attempts[-1].cause:
+        others.append(Content.styled(attempt_words(state.attempts[-1]), "$warning"))
     if others:
         lines.append(Content.styled(" · ", _MUTED).join(others))
     return lines
