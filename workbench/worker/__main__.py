@@ -1,5 +1,6 @@
 """The worker's entry: `python -m workbench.worker train RUN-ID`; `serve` and `rehearse` for the screen."""
 
+import faulthandler
 import logging
 import os
 import sys
@@ -8,6 +9,8 @@ import warnings
 
 def main(arguments: list[str]) -> int:
     """Do one job; the exit code says how it went."""
+    # A crash in native code leaves its Python frames in the log: all the evidence there is.
+    faulthandler.enable()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

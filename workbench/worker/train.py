@@ -4,16 +4,15 @@ import logging
 import signal
 import sys
 import traceback
-from contextlib import ExitStack
-from dataclasses import replace
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from workbench.engine.catalog.models import ModelSource, resolve_model
-from workbench.engine.errors import WorkbenchError
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory, find_run
-from workbench.engine.runs.postmortem import FINISHED, STOPPED, Ending, explain_exception
+from workbench.engine.runs.inquest import ending_of_exception
+from workbench.engine.runs.postmortem import EXIT_UNWRITABLE, FINISHED, STOPPED, Ending
 from workbench.worker.reporter import Reporter
 from workbench.worker.stopping import StopRequestedError, stop_while_loading
 
@@ -36,12 +35,13 @@ def main(run_id: str) -> int:
     except StopRequestedError:
         ending = STOPPED
     except Exception as error:  # the journal must say how every run ended
-        traceback.print_exc()
-        ours = isinstance(error, WorkbenchError)
-        ending = explain_exception(type(error).__name__, error.message if ours else str(error), ours)
-        if ours and error.hint:
-            ending = replace(ending, suggestion=error.hint)
-    reporter.ended(ending)
+        with suppress(OSError):  # the log is on the disk that may be full
+            traceback.print_exc()
+        ending = ending_of_exception(run, error)
+    try:
+        reporter.ended(ending)
+    except OSError:
+        return EXIT_UNWRITABLE  # the supervisor has a reserve, and says it
     return 1 if ending.outcome == "failed" else 0
 
 

@@ -15,9 +15,10 @@ from workbench.engine.errors import WorkbenchError
 from workbench.engine.runs.chain import stage_of
 from workbench.engine.runs.control import ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
+from workbench.engine.runs.inquest import Before, ending_of_worker
 from workbench.engine.runs.journal import Journal, find_ending
 from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock
-from workbench.engine.runs.postmortem import Ending, explain_exit
+from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.store import read_json
 from workbench.engine.runs.waiting import ending_without, outcome_of, previous_run, waiting_words
 
@@ -96,6 +97,7 @@ class Supervisor:
         return self._record_end(worker.returncode)
 
     def _start_worker(self) -> subprocess.Popen[bytes]:
+        self._before = Before.of(self._run)
         with self._run.log.open("ab") as log:
             worker = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                       start_new_session=True, cwd=self._run.path)
@@ -149,7 +151,7 @@ class Supervisor:
         written = find_ending(self._run.events)
         if written is not None:
             return str(written.get("outcome"))
-        ending = explain_exit(returncode, _tail_text(self._run.log), stopping=self._stop_since is not None)
+        ending = ending_of_worker(self._run, self._before, returncode, stopping=self._stop_since is not None)
         self._journal("ended", **ending.to_event())
         return ending.outcome
 
@@ -177,15 +179,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
-
-
-def _tail_text(path: Path, size: int = 16_384) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - size, 0))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def main(arguments: list[str]) -> int:
