@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import orjson
 
+from workbench.engine.redaction import redact
 from workbench.engine.text import sanitise
 
 VERSION = 1
@@ -204,7 +205,7 @@ def _encodable(value: Any) -> Any:
     if isinstance(value, float):
         return encode_number(value)
     if isinstance(value, str):
-        return sanitise(value)
+        return redact(sanitise(value))
     if isinstance(value, dict):
         return {str(key): _encodable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
