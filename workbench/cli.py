@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workbench import cli_data, cli_memory, cli_runs
+from workbench import cli_data, cli_memory, cli_queue, cli_runs
 from workbench import cli_support as support
 from workbench.cli_memory import Force, Json, Overrides, RecipeArgument
 from workbench.cli_runs import Detach, RunArgument
@@ -54,9 +54,10 @@ def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None
 @app.command()
 def train(recipe: RecipeArgument, detach: Detach = False,
           json: Json = False, overrides: Overrides = None, force: Force = False,
-          name: Annotated[str | None, typer.Option(help="The run's name.")] = None) -> None:
+          name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+          queue: cli_queue.Queue = False) -> None:
     """Launch a recipe. It outlives this terminal; without --detach its lines are shown, Ctrl-C leaves it running."""
-    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])], force)
+    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])], force, queue)
     support.after_launch(run, detach, json)
 
 
@@ -190,7 +191,7 @@ def doctor(json: Json = False) -> None:
 
 
 for _command in (cli_runs.resume, cli_runs.pause, cli_runs.stop, cli_runs.delete, cli_data.data, cli_memory.estimate,
-                 cli_memory.rehearse, cli_memory.explain):
+                 cli_memory.rehearse, cli_memory.explain, cli_queue.queue):
     app.command()(_command)
 
 

@@ -48,16 +48,24 @@ def plan_recipe(recipe: "Recipe", path: Path, cards: Sequence[str] = ()) -> "Pla
     return make_plan(recipe, path.resolve().parent, gpus, host_snapshot())
 
 
-def launch_recipe(path: Path, overrides: list[str], force: bool = False) -> "RunDirectory":
-    """Plan a recipe, look at what would go wrong, and start it; of a pipeline the first stage is returned.
-
-    Raises InputError or RunError, and typer.Exit(2) where the preflight refuses.
-    """
+def launch_recipe(path: Path, overrides: list[str], force: bool = False, queue: bool = False) -> "RunDirectory":
+    """Plan a recipe, look at what would go wrong, and start it, in the queue's order if it shall; of a pipeline the
+    first stage is returned. Raises InputError or RunError, and typer.Exit(2) where the preflight refuses."""
     from workbench.engine.runs.launcher import launch
 
     recipe = load(path, overrides)
     plan = checked(plan_recipe(recipe, path), path, force)
-    return launch(recipe, plan, path.resolve().parent)
+    return launch(recipe, plan, path.resolve().parent, queue=queue)
+
+
+def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool,
+                   force: bool = False) -> "Resumption":
+    """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError, and
+    typer.Exit(2) where the preflight refuses."""
+    from workbench.engine.runs.resume import prepare_resume as prepare
+
+    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides,
+                   step=step, apply=apply)
 
 
 def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
@@ -73,23 +81,14 @@ def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
     console.print_checks([check for check in checks if check.status != "ok" and check not in problems])
     for problem in problems:
         console.print_error(InputError(problem.message, problem.fix))
-    if problems and len(lasting) < len(problems):
+    if len(lasting) < len(problems):
         print("--force starts it all the same" + (", once the rest is mended." if lasting else "."), file=sys.stderr)
     if problems:
         raise typer.Exit(2)
     return plan
 
 
-def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool,
-                   force: bool = False) -> "Resumption":
-    """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError."""
-    from workbench.engine.runs.resume import prepare_resume as prepare
-
-    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides,
-                   step=step, apply=apply)
-
-
-def after_launch(run: "RunDirectory", detach: bool, json: bool) -> None:
+def after_launch(run: "RunDirectory", detach: bool, json: bool, resumed: bool = False) -> None:
     """Follow a run that was started, and the stages after it, or return at once. Raises typer.Exit when one fails."""
     from workbench import console
     from workbench.engine.runs.chain import chain_from
@@ -107,13 +106,12 @@ def after_launch(run: "RunDirectory", detach: bool, json: bool) -> None:
         if any(document["state"] in ("failed", "crashed") for document in documents):
             raise typer.Exit(1)
     else:
-        follow_chain(run)
+        follow_chain(run, resumed)
 
 
-def follow_chain(run: "RunDirectory") -> None:
-    """Print the lines of a run, and of the stages after it, to their end; Ctrl-C leaves them running.
-
-    Raises typer.Exit(1) when one failed.
+def follow_chain(run: "RunDirectory", resumed: bool = False) -> None:
+    """Print the lines of a run, and of the stages after it, to their end; of one that was just `resumed` the new ones.
+    Ctrl-C leaves them running. Raises typer.Exit(1) when one failed.
     """
     from workbench.engine.runs.chain import chain_from, stage_of
 
@@ -121,7 +119,7 @@ def follow_chain(run: "RunDirectory") -> None:
     for one in chain_from(run):
         if place := stage_of(one):
             print(f"{place.words}: {one.name}", flush=True)
-        name = follow(one)
+        name = follow(one, resumed and one == run)
         if name is None:
             return
         failed = failed or name in ("failed", "crashed")
@@ -129,7 +127,7 @@ def follow_chain(run: "RunDirectory") -> None:
         raise typer.Exit(1)
 
 
-def follow(run: "RunDirectory") -> str | None:
+def follow(run: "RunDirectory", resumed: bool = False) -> str | None:
     """Print a run's lines to its end and give its state; None when Ctrl-C left it running. Raises InputError."""
     from workbench.engine.runs.follow import follow_lines
     from workbench.engine.runs.store import RunFollower
@@ -137,7 +135,7 @@ def follow(run: "RunDirectory") -> str | None:
     print(f"run {run.id}", flush=True)
     follower = RunFollower(run)
     try:
-        for line in follow_lines(follower):
+        for line in follow_lines(follower, resumed=resumed):
             print(line, flush=True)
     except KeyboardInterrupt:
         print(f"\n{run.id} goes on. Return to it: workbench watch {run.id}   Stop it: workbench stop {run.id}")

@@ -7,11 +7,14 @@ import os
 import sys
 import warnings
 
+from workbench.engine.redaction import redact_streams
+
 
 def main(arguments: list[str]) -> int:
     """Do one job; the exit code says how it went."""
     # A crash in native code leaves its Python frames in the log: all the evidence there is.
     faulthandler.enable()
+    redact_streams()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -50,9 +50,10 @@ def main(run_id: str, checkpoint: str | None = None) -> int:
         with suppress(OSError):  # the log is on the disk that may be full
             traceback.print_exc()
         ending = ending_of_exception(run, error)
+    if ending is None:
+        return 0
     try:
-        if ending is not None:
-            reporter.ended(ending)
+        reporter.ended(ending)
     except OSError:
         return EXIT_UNWRITABLE  # the supervisor has a reserve, and says it
-    return 1 if ending is not None and ending.outcome == "failed" else 0
+    return 1 if ending.outcome == "failed" else 0

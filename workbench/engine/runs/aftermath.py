@@ -43,11 +43,8 @@ def last_word(run: RunDirectory, type_: str, fields: Mapping[str, Any], wait: Ca
 
 def ending_of(run: RunDirectory, before: Before, returncode: int | None, stopping: bool,
               hung_minutes: float | None) -> Ending:
-    """The ending of a worker that wrote none.
-
-    `before`: how things stood when it was started; `returncode`: None where it was another supervisor's child;
-    `hung_minutes`: how long it gave no sign of life, where it was ended for that.
-    """
+    """The ending of a worker that wrote none. `before`: how things stood when it started. `returncode`: None where it
+    was another supervisor's child. `hung_minutes`: how long it gave no sign of life, where it was ended for that."""
     go_on = f"workbench resume {run.id}"
     if hung_minutes is not None:
         return Ending("failed", "hang", f"The worker gave no sign of life for {hung_minutes:g} minutes, so it was "

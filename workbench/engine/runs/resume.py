@@ -1,6 +1,7 @@
 """Going on with a run in its own directory: from its newest good checkpoint, or with the worker that still trains."""
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from workbench.engine.runs.chain import StageOf, chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import size_of
 from workbench.engine.runs.going_on import ResumeRequest, checkpoint_at, newest_checkpoint, saved_steps, step_of
-from workbench.engine.runs.launcher import start_supervisor
+from workbench.engine.runs.launcher import queue_flags, start_supervisor
+from workbench.engine.runs.queue_file import join_queue
 from workbench.engine.runs.resumable import WAY_OUT, damage, differences, faults
 from workbench.engine.runs.state import AT_REST, ENDED
 from workbench.engine.runs.store import RunFollower, summarise
 from workbench.engine.runs.worker_process import living_worker
+
+_NOTICE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,15 @@ class Resumption:
         where = "from its beginning" if self.request.checkpoint is None else f"from step {self.request.step}"
         return [*self.request.notes, f"{self.run.id} goes on {where}."]
 
-    def start(self) -> list[RunDirectory]:
-        """Start what is needed; the runs that go on. Raises RunError, also where somebody else was quicker."""
-        _start(self.run, self.request)
+    def start(self, queue: bool = False) -> list[RunDirectory]:
+        """Start what is needed, with `queue` in the queue's order; the runs that go on. Raises RunError, also where
+        somebody else was quicker."""
+        if queue and self.request is not None:
+            join_queue(self.run)
+        _start(self.run, self.request, queue)
         for number, stage in enumerate(self.later):
             try:
-                _start(stage, ResumeRequest(None, 0, journal_size=size_of(stage.events)))
+                _start(stage, ResumeRequest(None, 0, journal_size=size_of(stage.events)), queue)
             except RunError as error:
                 rest = ", ".join(one.id for one in self.later[number:])
                 raise RunError(f"{self.run.id} goes on, but what comes after it does not wait: {error.message}",
@@ -53,14 +60,14 @@ class Resumption:
         return [self.run, *self.later]
 
 
-def _start(run: RunDirectory, request: ResumeRequest | None) -> None:
+def _start(run: RunDirectory, request: ResumeRequest | None, queue: bool) -> None:
     token = secrets.token_hex(8) if request is not None else None
     if request is None or token is None:
         start_supervisor(run)
         return
     request.write(run, token)
     try:
-        start_supervisor(run, token=token)
+        start_supervisor(run, *queue_flags(queue), token=token)
     finally:
         run.resume_request(token).unlink(missing_ok=True)
 
@@ -124,8 +131,18 @@ def _target(run: RunDirectory) -> tuple[RunDirectory, tuple[RunDirectory, ...]]:
     if states[first] not in AT_REST:
         raise RunError(f"{chain[first].id} is {states[first]}: {place.name} has not ended, so there is nothing to "
                        "resume.", f"Watch it: workbench watch {chain[first].id}")
-    return chain[first], tuple(one for one, state in zip(chain[first + 1:], states[first + 1:], strict=True)
-                               if state in ENDED)
+    later = chain[first + 1:]
+    if states[first] != "paused":
+        _let_them_notice(later)
+    return chain[first], tuple(one for one in later if summarise(one).state in ENDED)
+
+
+def _let_them_notice(stages: Sequence[RunDirectory]) -> None:
+    """Wait until no stage waits any more for one that has just ended: their supervisors are about to say so and leave,
+    and would miss that it goes on."""
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    while time.monotonic() < deadline and any(summarise(stage).state in ("waiting", "queued") for stage in stages):
+        time.sleep(0.05)
 
 
 def _refuse_gaps(chain: Sequence[RunDirectory], place: StageOf) -> None:
