@@ -31,6 +31,7 @@ os.execvp(arguments[separator + 1], arguments[separator + 1:])
 """
 REFUSES_ALL = 'sys.exit("Failed to connect to bus: No medium found")'
 REFUSES_RUNS = 'if arguments[separator + 1] != "true": sys.exit("Failed to start transient scope unit: Access denied")'
+OLD = 'if "OOMPolicy" in " ".join(arguments): sys.exit("Unknown assignment: OOMPolicy=continue")'
 HANGS = "import time; time.sleep(60)"
 
 
@@ -47,9 +48,9 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     programs.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    scope._works.cache_clear()
+    scope._scope.cache_clear()
     yield programs
-    scope._works.cache_clear()
+    scope._scope.cache_clear()
     listener.close()
     (runtime / "systemd" / "private").unlink()
     (runtime / "systemd").rmdir()
@@ -84,8 +85,8 @@ def test_a_supervisor_runs_in_a_scope_of_its_own(home: Path, manager: Path, monk
     log = install(manager)
     run_one(monkeypatch)
     probe, call = log.read_text().splitlines()
-    assert probe == "--user --scope --quiet --collect -- true"
-    assert call.startswith("--user --scope --quiet --collect --unit=workbench-2")
+    assert probe == "--user --scope --quiet --collect --property=OOMPolicy=continue -- true"
+    assert call.startswith("--user --scope --quiet --collect --property=OOMPolicy=continue --unit=workbench-2")
     assert "-scoped-" in call
     assert "workbench.engine.runs.supervisor" in call
 
@@ -95,7 +96,12 @@ def test_where_no_scope_can_be_made_it_runs_without(home: Path, manager: Path, r
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     log = install(manager, refusal)
     run_one(monkeypatch)
-    assert len(log.read_text().splitlines()) == (1 if refusal == REFUSES_ALL else 2)
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_a_systemd_that_does_not_know_the_setting_makes_plain_scopes(home: Path, manager: Path) -> None:
+    install(manager, OLD)
+    assert scope_command("x")[1:6] == ["--user", "--scope", "--quiet", "--collect", f"--unit=workbench-x-{os.getpid()}"]
 
 
 def test_a_manager_that_hangs_is_not_waited_for(home: Path, manager: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +120,7 @@ def test_without_a_manager_nothing_is_tried(home: Path, manager: Path, monkeypat
     assert not log.exists()
 
 
-def test_what_logind_does_at_logout_is_read(tmp_path: Path) -> None:
+def test_what_logind_does_at_logout_is_read(tmp_path: Path, manager: Path) -> None:
     main, folder, second = tmp_path / "logind.conf", tmp_path / "a.d", tmp_path / "b.d"
     places = (main, folder, second)
     assert not kills_user_processes(places)
@@ -130,7 +136,13 @@ def test_what_logind_does_at_logout_is_read(tmp_path: Path) -> None:
     (second / "90-y.conf").write_text("[Login]\nKillUserProcesses=on\n")
     assert kills_user_processes(places)
     user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-    assert detachment(places, tmp_path).ends_at_logout
+    install(manager)
+    assert detachment(places, tmp_path, root=False).ends_at_logout
+    assert not detachment(places, tmp_path, root=True).ends_at_logout
     (tmp_path / user).touch()
     assert lingers(tmp_path)
-    assert not detachment(places, tmp_path).ends_at_logout
+    assert not detachment(places, tmp_path, root=False).ends_at_logout
+    # Lingering keeps the user's manager alive, and only what runs under it.
+    install(manager, REFUSES_ALL)
+    scope._scope.cache_clear()
+    assert detachment(places, tmp_path, root=False).ends_at_logout

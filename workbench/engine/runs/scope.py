@@ -31,33 +31,44 @@ class Detachment:
     ends_at_logout: bool
 
 
-def detachment(logind: tuple[Path, ...] = _LOGIND, linger: Path = _LINGER) -> Detachment:
-    """How this machine treats what a user leaves behind. Never raises."""
-    kills = kills_user_processes(logind)
-    return Detachment(scope=scope_command("x") != [], ends_at_logout=kills and not lingers(linger))
+def detachment(logind: tuple[Path, ...] = _LOGIND, linger: Path = _LINGER, root: bool | None = None) -> Detachment:
+    """How this machine treats what a user leaves behind. Never raises.
+
+    Root's processes are left alone (logind's KillExcludeUsers); lingering keeps the user's manager, and only what runs
+    under it.
+    """
+    scope, root = scope_command("x") != [], os.getuid() == 0 if root is None else root
+    safe = root or (scope and lingers(linger))
+    return Detachment(scope, ends_at_logout=kills_user_processes(logind) and not safe)
 
 
 def scope_command(run_id: str) -> list[str]:
     """What to put before a supervisor's command line to start it in a scope of its own; empty where no user manager
     answers. With `--scope` the command takes the place of systemd-run in the same process, so its pid stays."""
     program, runtime = shutil.which("systemd-run"), os.environ.get("XDG_RUNTIME_DIR")
-    if program is None or not runtime or not _manager_answers(Path(runtime)) or not _works(program, runtime):
+    if program is None or not runtime or not _manager_answers(Path(runtime)):
         return []
-    return [*_scope(program), f"--unit=workbench-{run_id}-{os.getpid()}", f"--description=workbench run {run_id}", "--"]
-
-
-def _scope(program: str) -> list[str]:
-    return [program, "--user", "--scope", "--quiet", "--collect"]
+    scope = _scope(program, runtime)
+    return [*scope, f"--unit=workbench-{run_id}-{os.getpid()}", f"--description=workbench run {run_id}", "--"] \
+        if scope else []
 
 
 @cache
-def _works(program: str, runtime: str) -> bool:
-    """Whether a scope can really be made: a socket may be there, and who listens on it may refuse."""
-    try:
-        return subprocess.run([*_scope(program), "--", "true"], stdin=subprocess.DEVNULL, capture_output=True,
-                              timeout=_SECONDS, check=False).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+def _scope(program: str, runtime: str) -> list[str]:
+    """The command that makes scopes here, tried once: a socket may be there, and who listens on it may refuse. Empty
+    where none can be made."""
+    plain = [program, "--user", "--scope", "--quiet", "--collect"]
+    # By default a kill for lack of memory ends the whole scope, and the supervisor could not say what happened to its
+    # worker. Systemd knows the setting for scopes from version 253 on, and refuses what it does not know.
+    for command in ([*plain, "--property=OOMPolicy=continue"], plain):
+        try:
+            tried = subprocess.run([*command, "--", "true"], stdin=subprocess.DEVNULL, capture_output=True,
+                                   timeout=_SECONDS, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        if tried.returncode == 0:
+            return command
+    return []
 
 
 def _manager_answers(runtime: Path) -> bool:
