@@ -94,8 +94,8 @@ def _home() -> Check:
     free = shutil.disk_usage(existing).free
     if free < _LOW_DISK_BYTES:
         return Check("home", "note", f"{home}, {gib(free)} free", "Checkpoints of large models need more: free some.")
-    return Check("home", "ok", f"{home}, {gib(free)} free; each run keeps {RESERVE_BYTES // 1024} KiB of it for its last "
-                               "word on a full disk")
+    reserve = f"each run keeps {RESERVE_BYTES // 1024} KiB of it for its last word on a full disk"
+    return Check("home", "ok", f"{home}, {gib(free)} free; {reserve}")
 
 
 def _hub() -> Check:
