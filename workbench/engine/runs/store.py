@@ -15,6 +15,8 @@ from workbench.engine.runs.state import AT_REST, RunState, Sample, StateName, wi
 
 # A supervisor needs a moment between the directory and the lock; until then a run is queued, not crashed.
 _START_GRACE_SECONDS = 15.0
+_BEGINNINGS = frozenset({"queued", "resumed", "restarted"})
+"""Events after which a run has not started yet."""
 
 
 @dataclass
@@ -88,12 +90,13 @@ def summarise(run: RunDirectory) -> RunSummary:
     supervised = is_supervised(run)
     state = RunState()
     total: int | None = None
-    for event in read_tail(run.events):
+    tail = read_tail(run.events)
+    for event in tail:
         state.apply(event)
         if isinstance(event.get("total_steps"), int):
             total = event["total_steps"]
     # The tail of a long run may not reach back to `started`, but its steps say that it began.
-    if state.journal_state == "queued" and state.step:
+    if state.journal_state == "queued" and state.step and not any(event.get("type") in _BEGINNINGS for event in tail):
         state.journal_state = "running"
     losses = state.metrics.get("train/loss")
     return RunSummary(
