@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from workbench.engine.planning import Plan
     from workbench.engine.recipe import Recipe
     from workbench.engine.runs.directory import RunDirectory
+    from workbench.engine.runs.resume import Resumption
+
+
+_LONGEST_LOG = 1 << 26
+"""Bytes of a log that are looked through for its last lines."""
 
 
 def find(reference: str) -> "RunDirectory":
@@ -43,25 +48,47 @@ def plan_recipe(recipe: "Recipe", path: Path, cards: Sequence[str] = ()) -> "Pla
     return make_plan(recipe, path.resolve().parent, gpus, host_snapshot())
 
 
-def launch_recipe(path: Path, overrides: list[str]) -> "RunDirectory":
-    """Plan a recipe and start it; of a pipeline the first stage is returned. Raises InputError or RunError."""
+def launch_recipe(path: Path, overrides: list[str], queue: bool = False) -> "RunDirectory":
+    """Plan a recipe and start it, in the queue's order if it shall; of a pipeline the first stage is returned.
+
+    Raises InputError or RunError."""
     from workbench.engine.runs.launcher import launch
 
     recipe = load(path, overrides)
-    return launch(recipe, plan_recipe(recipe, path), path.resolve().parent)
+    return launch(recipe, plan_recipe(recipe, path), path.resolve().parent, queue=queue)
 
 
-def resume_run(run: "RunDirectory", overrides: list[str]) -> list["RunDirectory"]:
-    """Start the unfinished stages of a pipeline again. Raises InputError or RunError."""
-    from workbench.engine.runs.resume import resume
+def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool) -> "Resumption":
+    """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError."""
+    from workbench.engine.runs.resume import prepare_resume as prepare
 
-    return resume(run, lambda recipe: plan_recipe(recipe, run.recipe), overrides)
+    return prepare(run, lambda recipe: plan_recipe(recipe, run.recipe), overrides, step=step, apply=apply)
 
 
-def follow_chain(run: "RunDirectory") -> None:
-    """Print the lines of a run, and of the stages after it, to their end; Ctrl-C leaves them running.
+def after_launch(run: "RunDirectory", detach: bool, json: bool, resumed: bool = False) -> None:
+    """Follow a run that was started, and the stages after it, or return at once. Raises typer.Exit when one fails."""
+    from workbench import console
+    from workbench.engine.runs.chain import chain_from
 
-    Raises typer.Exit(1) when one failed.
+    chain = chain_from(run)
+    if detach and json:
+        stages = {"stages": [{"id": one.id, "directory": str(one.path)} for one in chain]} if len(chain) > 1 else {}
+        console.print_json({"id": run.id, "directory": str(run.path), **stages})
+    elif detach:
+        print("\n".join(one.id for one in chain))
+    elif json:
+        follow_quietly(run)
+        documents = [document(one) for one in chain]
+        console.print_json({**documents[0], **({"stages": documents} if len(documents) > 1 else {})})
+        if any(document["state"] in ("failed", "crashed") for document in documents):
+            raise typer.Exit(1)
+    else:
+        follow_chain(run, resumed)
+
+
+def follow_chain(run: "RunDirectory", resumed: bool = False) -> None:
+    """Print the lines of a run, and of the stages after it, to their end; of one that was just `resumed` the new ones.
+    Ctrl-C leaves them running. Raises typer.Exit(1) when one failed.
     """
     from workbench.engine.runs.chain import chain_from, stage_of
 
@@ -69,7 +96,7 @@ def follow_chain(run: "RunDirectory") -> None:
     for one in chain_from(run):
         if place := stage_of(one):
             print(f"{place.words}: {one.name}", flush=True)
-        name = follow(one)
+        name = follow(one, resumed and one == run)
         if name is None:
             return
         failed = failed or name in ("failed", "crashed")
@@ -77,7 +104,7 @@ def follow_chain(run: "RunDirectory") -> None:
         raise typer.Exit(1)
 
 
-def follow(run: "RunDirectory") -> str | None:
+def follow(run: "RunDirectory", resumed: bool = False) -> str | None:
     """Print a run's lines to its end and give its state; None when Ctrl-C left it running. Raises InputError."""
     from workbench.engine.runs.follow import follow_lines
     from workbench.engine.runs.store import RunFollower
@@ -85,7 +112,7 @@ def follow(run: "RunDirectory") -> str | None:
     print(f"run {run.id}", flush=True)
     follower = RunFollower(run)
     try:
-        for line in follow_lines(follower):
+        for line in follow_lines(follower, resumed=resumed):
             print(line, flush=True)
     except KeyboardInterrupt:
         print(f"\n{run.id} goes on. Return to it: workbench watch {run.id}   Stop it: workbench stop {run.id}")
@@ -125,6 +152,19 @@ def at_work(run: "RunDirectory") -> "RunDirectory":
     if place is None or summarise(run).state != "waiting":
         return run
     return next((one for one in chain_of(place.id) if summarise(one).state in ("queued", "running", "stalled")), run)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a text, read from its end: a log may be larger than the memory. Raises FileNotFoundError."""
+    size = 1 << 16
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while True:
+            file.seek(max(end - size, 0))
+            lines = file.read(size).decode("utf-8", errors="replace").splitlines()
+            if len(lines) > count or size >= min(end, _LONGEST_LOG):
+                return lines[-count:]
+            size *= 4
 
 
 def is_interactive() -> bool:

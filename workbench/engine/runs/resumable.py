@@ -48,7 +48,7 @@ def facts(recipe: Recipe, model: ModelSource, base_dir: Path | None) -> dict[str
 def newest_resumable(run: RunDirectory) -> Path | None:
     """The run's newest checkpoint that verifies and can be gone on from."""
     for checkpoint in sorted(run.checkpoints.glob("step-*"), reverse=True):
-        if next(_damage(checkpoint), None) is None:
+        if next(damage(checkpoint), None) is None:
             return checkpoint
     return None
 
@@ -58,8 +58,8 @@ def faults(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ..
 
     Reads every file of the checkpoint, and some of the data and the model.
     """
-    if damage := tuple(_damage(checkpoint)):
-        return damage
+    if damaged := tuple(damage(checkpoint)):
+        return damaged
     manifest = read_json(checkpoint / MANIFEST)
     found = [*_of_settings(manifest["settings"], recipe, step_of(checkpoint) or 0),
              *_of_content(manifest, run, recipe), *_of_versions(manifest.get("versions"))]
@@ -84,8 +84,8 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], section: st
     return found
 
 
-def _damage(checkpoint: Path) -> Iterator[str]:
-    """Why a checkpoint cannot be read at all."""
+def damage(checkpoint: Path) -> Iterator[str]:
+    """Why a checkpoint cannot be read at all, in a sentence; nothing where it can. Reads every file of it."""
     if not checkpoint.is_dir():
         yield f"There is no checkpoint {checkpoint.name}."
         return

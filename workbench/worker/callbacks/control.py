@@ -7,7 +7,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from workbench.engine.runs.control import Command, ControlReader
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.journal import JournalReader, decode_number
+from workbench.engine.runs.journal import JournalReader
 from workbench.worker.progress import ends_epoch
 from workbench.worker.reporter import Reporter
 from workbench.worker.stopping import PauseRequestedError, StopRequestedError
@@ -25,7 +25,7 @@ class ControlCallback(TrainerCallback):
         """`save` acknowledges its command itself; `before_a_log` is called before a log that is made only since
         training stops, `on_pause` when it will pause after this step."""
         self._reporter = reporter
-        self._reader = ControlReader(reporter.run, commands_before_the_last_resume(reporter.run))
+        self._reader = ControlReader(reporter.run, acknowledged(reporter.run))
         self._sample = sample
         self._save = save
         self._before_a_log = before_a_log
@@ -86,15 +86,10 @@ class ControlCallback(TrainerCallback):
         return "sampling"
 
 
-def commands_before_the_last_resume(run: RunDirectory) -> Callable[[Mapping[str, Any]], bool]:
-    """Tells of a line of the control file whether it was meant for a worker before this one: by its time, and, since
-    clocks are set, by whether it was acknowledged."""
-    acknowledged: set[str] = set()
-    resumed = 0.0
+def acknowledged(run: RunDirectory) -> Callable[[Mapping[str, Any]], bool]:
+    """Tells of a line of the control file whether a worker before this one answered it. By its id: clocks are set."""
+    known: set[str] = set()
     if run.control.exists():
-        for event in JournalReader(run.events).read():
-            if event.get("type") == "command":
-                acknowledged.add(str(event.get("id")))
-            elif event.get("type") in ("resumed", "restarted"):
-                resumed = decode_number(event.get("time")) or 0.0
-    return lambda line: str(line.get("id")) in acknowledged or (decode_number(line.get("time")) or resumed) < resumed
+        events = JournalReader(run.events).read()
+        known.update(str(event.get("id")) for event in events if event.get("type") == "command")
+    return lambda line: str(line.get("id")) in known
