@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workbench import cli_data, cli_memory, cli_runs
+from workbench import cli_data, cli_memory, cli_queue, cli_runs
 from workbench import cli_support as support
 from workbench.cli_memory import Json, Overrides, RecipeArgument
 from workbench.cli_runs import Detach, RunArgument
@@ -52,9 +52,10 @@ def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None
 @app.command()
 def train(recipe: RecipeArgument, detach: Detach = False,
           json: Json = False, overrides: Overrides = None,
-          name: Annotated[str | None, typer.Option(help="The run's name.")] = None) -> None:
+          name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+          queue: cli_queue.Queue = False) -> None:
     """Launch a recipe. It outlives this terminal; without --detach its lines are shown, Ctrl-C leaves it running."""
-    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])])
+    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])], queue)
     support.after_launch(run, detach, json)
 
 
@@ -188,7 +189,7 @@ def doctor(json: Json = False) -> None:
 
 
 for _command in (cli_runs.resume, cli_runs.pause, cli_runs.stop, cli_runs.delete, cli_data.data, cli_memory.estimate,
-                 cli_memory.rehearse, cli_memory.explain):
+                 cli_memory.rehearse, cli_memory.explain, cli_queue.queue):
     app.command()(_command)
 
 

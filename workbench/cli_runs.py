@@ -8,6 +8,7 @@ import typer
 
 from workbench import cli_support as support
 from workbench.cli_memory import Json, Overrides
+from workbench.cli_queue import Queue
 from workbench.engine.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def resume(run: RunArgument = "last", overrides: Overrides = None,
            step: Annotated[int | None, typer.Option("--from", metavar="STEP", min=0, help="Go on from the checkpoint "
                                                     "of that step, not the newest; 0: from the beginning.")] = None,
            apply: Annotated[bool, typer.Option(help="Make the changes that its failure suggests.")] = False,
-           detach: Detach = False, json: Json = False) -> None:
+           queue: Queue = False, detach: Detach = False, json: Json = False) -> None:
     """Go on with a run that was paused, stopped, failed or crashed, from its newest good checkpoint.
 
     --set changes its recipe. Of a pipeline the first unfinished stage goes on, and later ones wait for it again.
@@ -30,7 +31,7 @@ def resume(run: RunArgument = "last", overrides: Overrides = None,
     resumption = support.prepare_resume(support.find(run), overrides or [], step, apply)
     for line in resumption.words:
         print(line, file=sys.stderr if json or detach else sys.stdout, flush=True)
-    started = resumption.start()
+    started = resumption.start(queue)
     support.after_launch(started[0], detach, json, resumed=True)
 
 

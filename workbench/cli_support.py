@@ -48,12 +48,14 @@ def plan_recipe(recipe: "Recipe", path: Path, cards: Sequence[str] = ()) -> "Pla
     return make_plan(recipe, path.resolve().parent, gpus, host_snapshot())
 
 
-def launch_recipe(path: Path, overrides: list[str]) -> "RunDirectory":
-    """Plan a recipe and start it; of a pipeline the first stage is returned. Raises InputError or RunError."""
+def launch_recipe(path: Path, overrides: list[str], queue: bool = False) -> "RunDirectory":
+    """Plan a recipe and start it, in the queue's order if it shall; of a pipeline the first stage is returned.
+
+    Raises InputError or RunError."""
     from workbench.engine.runs.launcher import launch
 
     recipe = load(path, overrides)
-    return launch(recipe, plan_recipe(recipe, path), path.resolve().parent)
+    return launch(recipe, plan_recipe(recipe, path), path.resolve().parent, queue=queue)
 
 
 def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool) -> "Resumption":

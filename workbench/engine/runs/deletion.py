@@ -10,7 +10,7 @@ from workbench.engine.paths import runs_dir
 from workbench.engine.runs.chain import chain_from
 from workbench.engine.runs.directory import RUN_ID, RunDirectory, list_run_directories
 from workbench.engine.runs.escalation import size_of
-from workbench.engine.runs.liveness import acquire_lock
+from workbench.engine.runs.liveness import acquire_lock, release_lock
 from workbench.engine.runs.store import is_supervised, read_json
 from workbench.engine.runs.worker_process import living_worker
 
@@ -44,7 +44,7 @@ def delete_run(run: RunDirectory) -> None:
         raise RunError(f"{run.id} cannot be deleted: {error.strerror}.") from None
     finally:
         if lock is not None:
-            os.close(lock)
+            release_lock(run.lock, lock)
 
 
 def size_on_disk(run: RunDirectory) -> int:

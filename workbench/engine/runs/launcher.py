@@ -24,33 +24,37 @@ from workbench.engine.rewards import reward_source
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
 from workbench.engine.runs.journal import Journal
-from workbench.engine.runs.liveness import NOT_OURS, acquire_lock, lock_holder
+from workbench.engine.runs.liveness import NOT_OURS, acquire_lock, lock_holder, release_lock
 from workbench.engine.runs.postmortem import Ending
+from workbench.engine.runs.queue_file import join_queue
 
 _START_SECONDS = 20.0
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
 
 def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None,
-           rehearsal: Mapping[str, Any] | None = None) -> RunDirectory:
+           rehearsal: Mapping[str, Any] | None = None, queue: bool = False) -> RunDirectory:
     """Start a run that outlives this process, and return once its supervisor is in charge; of a pipeline all its runs,
     the first of which is returned.
 
     `base_dir` is where the recipe's relative paths start; `rehearsal` is what a rehearsal of this very recipe found,
-    at least its `peak_bytes`. Raises InputError or RunError.
+    at least its `peak_bytes`. With `queue` the run waits for a GPU of its own behind those that wait already; so does
+    every later stage, when its turn in the pipeline has come. Raises InputError or RunError.
     """
     if plan.problems:
         raise InputError(plan.problems[0].message, plan.problems[0].hint)
     if recipe.stages:
-        return _launch_stages(recipe, plan, base_dir)
+        return _launch_stages(recipe, plan, base_dir, queue)
     resolved = resolve_recipe(recipe, base_dir)
     run = create_run_directory(resolved.name)
     write_run(run, resolved, plan.to_json(), plan.dataset_fingerprint, rehearsal)
-    start_supervisor(run)
+    if queue:
+        join_queue(run)  # before its supervisor starts: those who queue stand in the order of their launch
+    start_supervisor(run, *queue_flags(queue))
     return run
 
 
-def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None) -> RunDirectory:
+def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None, queue: bool) -> RunDirectory:
     """Every stage's run; all but the first wait for the one before. Gives the first."""
     resolved = [resolve_recipe(stage, base_dir) for stage in stage_recipes(recipe)]
     runs: list[RunDirectory] = []
@@ -63,9 +67,11 @@ def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None) -> RunDire
         place = StageOf(runs[0].id, recipe.name, number + 1, len(runs), runs[number - 1].id if number else None)
         write_run(run, stage.model_copy(update=changes), plan.stages[number].to_json(),
                   plan.stages[number].dataset_fingerprint, pipeline=place)
+    if queue:
+        join_queue(runs[0])
     for number, run in enumerate(runs):
         try:
-            start_supervisor(run)
+            start_supervisor(run, *queue_flags(queue))
         except RunError as error:
             if number == 0:
                 raise
@@ -85,7 +91,7 @@ def _never_started(run: RunDirectory, error: RunError) -> None:
         with Journal(run.events) as journal:
             journal.append("ended", **Ending("stopped", explanation=f"Not started: {error.message}").to_event())
     finally:
-        os.close(lock)
+        release_lock(run.lock, lock)
 
 
 def write_run(run: RunDirectory, recipe: Recipe, plan: Any, dataset_fingerprint: str | None,
@@ -126,6 +132,12 @@ def _rewards(recipe: Recipe, base_dir: Path | None) -> tuple[str, ...] | None:
     if recipe.objective == "rlhf":
         rewards = tuple(reward_source(reward, base_dir).reference for reward in rewards)
     return rewards or None
+
+
+def queue_flags(queue: bool) -> list[str]:
+    """What a supervisor is started with that shall wait for a GPU in the queue's order: where its run has joined, else
+    behind all others."""
+    return ["--queue"] if queue else []
 
 
 def supervisor_command(run: RunDirectory, arguments: Sequence[str]) -> list[str]:

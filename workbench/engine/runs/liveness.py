@@ -16,6 +16,10 @@ NOT_OURS = 3
 _FLOCK = "hhqqi" if sys.platform.startswith("linux") else "qqihh"
 
 
+_own: dict[Path, int] = {}
+"""Locks that this process holds, and its pid: a forked child holds none of them."""
+
+
 def acquire_lock(path: Path) -> int | None:
     """Take the run's lock for the life of this process; None when another process holds it.
 
@@ -28,11 +32,20 @@ def acquire_lock(path: Path) -> int | None:
     except OSError:
         os.close(descriptor)
         return None
+    _own[path] = os.getpid()
     return descriptor
+
+
+def release_lock(path: Path, descriptor: int) -> None:
+    """Give back a lock that `acquire_lock` gave."""
+    _own.pop(path, None)
+    os.close(descriptor)
 
 
 def lock_holder(path: Path) -> int | None:
     """The pid of the process that holds the lock, None when nobody does. Asks without taking the lock."""
+    if _own.get(path) == os.getpid():
+        return os.getpid()
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:

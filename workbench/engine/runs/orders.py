@@ -1,6 +1,5 @@
 """Stop and pause as somebody orders them: of a run with a supervisor, of one that lost it, and ordered twice."""
 
-import os
 from dataclasses import dataclass
 
 import psutil
@@ -12,7 +11,7 @@ from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import stop_deadline
 from workbench.engine.runs.journal import Journal, find_rest
 from workbench.engine.runs.launcher import start_supervisor
-from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock, lock_holder
+from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock, lock_holder, release_lock
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.store import read_status, summarise
 from workbench.engine.runs.worker_process import living_worker, noted_worker
@@ -84,7 +83,7 @@ def _stop_paused(run: RunDirectory) -> Answer:
     except OSError as error:
         raise RunError(f"{run.id} cannot be stopped: {error.strerror}.") from None
     finally:
-        os.close(lock)
+        release_lock(run.lock, lock)
     return Answer((f"{run.id} was paused; now it is stopped.",))
 
 

@@ -17,7 +17,8 @@ from workbench.engine.runs.chain import StageOf, chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import size_of
 from workbench.engine.runs.going_on import ResumeRequest, checkpoint_at, newest_checkpoint, saved_steps, step_of
-from workbench.engine.runs.launcher import start_supervisor
+from workbench.engine.runs.launcher import queue_flags, start_supervisor
+from workbench.engine.runs.queue_file import join_queue
 from workbench.engine.runs.resumable import WAY_OUT, damage, differences, faults
 from workbench.engine.runs.state import AT_REST, ENDED
 from workbench.engine.runs.store import RunFollower, summarise
@@ -43,12 +44,15 @@ class Resumption:
         where = "from its beginning" if self.request.checkpoint is None else f"from step {self.request.step}"
         return [*self.request.notes, f"{self.run.id} goes on {where}."]
 
-    def start(self) -> list[RunDirectory]:
-        """Start what is needed; the runs that go on. Raises RunError, also where somebody else was quicker."""
-        _start(self.run, self.request)
+    def start(self, queue: bool = False) -> list[RunDirectory]:
+        """Start what is needed, with `queue` in the queue's order; the runs that go on. Raises RunError, also where
+        somebody else was quicker."""
+        if queue and self.request is not None:
+            join_queue(self.run)
+        _start(self.run, self.request, queue)
         for number, stage in enumerate(self.later):
             try:
-                _start(stage, ResumeRequest(None, 0, journal_size=size_of(stage.events)))
+                _start(stage, ResumeRequest(None, 0, journal_size=size_of(stage.events)), queue)
             except RunError as error:
                 rest = ", ".join(one.id for one in self.later[number:])
                 raise RunError(f"{self.run.id} goes on, but what comes after it does not wait: {error.message}",
@@ -56,14 +60,14 @@ class Resumption:
         return [self.run, *self.later]
 
 
-def _start(run: RunDirectory, request: ResumeRequest | None) -> None:
+def _start(run: RunDirectory, request: ResumeRequest | None, queue: bool) -> None:
     token = secrets.token_hex(8) if request is not None else None
     if request is None or token is None:
         start_supervisor(run)
         return
     request.write(run, token)
     try:
-        start_supervisor(run, token=token)
+        start_supervisor(run, *queue_flags(queue), token=token)
     finally:
         run.resume_request(token).unlink(missing_ok=True)
 

@@ -12,17 +12,18 @@ from workbench.engine.atomic import write_json
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.runs.aftermath import ending_of, last_word, prepare_restart, words_of_resumption, write_event
 from workbench.engine.runs.attempts import Attempts, Failure, NoRestart, decide, hung_minutes
-from workbench.engine.runs.chain import stage_of
 from workbench.engine.runs.control import Command, ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.escalation import Escalation, is_responsive, size_of, stop_patience, work_done
-from workbench.engine.runs.going_on import ResumeRequest, clear_desk, replace_recipe
+from workbench.engine.runs.going_on import ResumeRequest, clear_desk, replace_recipe, step_of
 from workbench.engine.runs.journal import Event, JournalReader, find_rest, read_tail
 from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lock
 from workbench.engine.runs.postmortem import Ending
+from workbench.engine.runs.queue import CPU, Device, environment_of
+from workbench.engine.runs.queue_wait import find_device, keep_device
 from workbench.engine.runs.reserve import is_full, keep_reserve, release_reserve
 from workbench.engine.runs.store import beat_age, read_json
-from workbench.engine.runs.waiting import ending_without, outcome_of, previous_run, waiting_words
+from workbench.engine.runs.waiting import stopped_before_its_turn, wait_for_previous
 from workbench.engine.runs.worker_process import WorkerProcess, living_worker
 
 TICK_SECONDS = 0.25
@@ -33,11 +34,14 @@ class Supervisor:
     """Runs one worker to its end. Everything it knows is on disk: killing it loses nothing but itself."""
 
     def __init__(self, run: RunDirectory, command: list[str] | None = None,
-                 clock: Callable[[], float] = time.monotonic, token: str | None = None) -> None:
+                 clock: Callable[[], float] = time.monotonic, token: str | None = None,
+                 queued: bool = False) -> None:
         self._run = run
         self._command = command or [sys.executable, "-m", "workbench.worker", "train", run.id]
         self._clock = clock
         self._token = token
+        self._queued = queued
+        self._gpu: str | None = None
         self._control = ControlReader(run)
         self._phase = "starting"
         self._escalation = Escalation(clock)
@@ -87,6 +91,7 @@ class Supervisor:
             return f"{run.id} has already ended"
         elif worker is not None:
             self._worker = WorkerProcess(worker)
+            self._gpu = keep_device(run)
             self._worker_since = self._clock()
             self._phase = "running"
             self._beat(force=True)
@@ -118,35 +123,36 @@ class Supervisor:
         self._run.resume_request(self._token).unlink(missing_ok=True)
 
     def _wait_for_turn(self) -> str | None:
-        """None when a worker can start, or runs already; else how the run ended while it waited."""
-        return None if self._worker is not None else self._wait_for_previous()
-
-    def _wait_for_previous(self) -> str | None:
-        """Of a pipeline's later stage: wait for the one before. None when the worker can start, else how it ended."""
-        stage = stage_of(self._run)
-        previous = previous_run(stage) if stage is not None else None
-        if stage is None or previous is None:
+        """Wait for the stage before, then for a device. None when a worker can start, or runs already; else how the run
+        ended while it waited."""
+        if self._worker is not None:
             return None
-        outcome = outcome_of(previous)
-        if outcome is None:
-            self._phase = "waiting"
-            write_event(self._run, "waiting", reason=waiting_words(stage, previous), run=previous.id)
-        while outcome is None and not (self._escalation.asked or self._pausing):
-            self._obey(self._control.read())
-            self._beat()
-            time.sleep(TICK_SECONDS)
-            outcome = outcome_of(previous)
-        if self._escalation.asked:
-            ending = Ending("stopped", explanation="Stopped on request, before its turn came.",
-                            suggestion=f"Start it and what comes after it again: workbench resume {self._run.id}")
-        elif self._pausing:
-            self._conclude("paused", step=0, checkpoint=None)
+        ending = wait_for_previous(self._run, self._idle)
+        if ending is None and self._goes_on:
+            found = find_device(self._run, self._queued, self._idle)
+            if isinstance(found, Device):
+                self._gpu = found.id
+                return None
+            ending = found
+        if ending is not None:
+            return self._end(ending)
+        if not self._escalation.asked:
+            self._conclude("paused", step=step_of(self._begin_from or "") or 0, checkpoint=self._begin_from)
             return "paused"
-        elif outcome == "finished":
-            return None
-        else:
-            ending = ending_without(stage, previous, str(outcome), self._run.id)
-        return self._end(ending)
+        return self._end(stopped_before_its_turn(self._run))
+
+    def _idle(self) -> bool:
+        """What is to be done while it waits, a moment long; whether to go on waiting."""
+        self._phase = "waiting"
+        self._obey(self._control.read())
+        self._beat()
+        time.sleep(TICK_SECONDS)
+        return self._goes_on
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether nobody asked it to stop or to pause."""
+        return not (self._escalation.asked or self._pausing)
 
     def _run_workers(self) -> str:
         """Run workers until the run comes to rest; how it did."""
@@ -168,7 +174,8 @@ class Supervisor:
 
     def _start_worker(self) -> WorkerProcess:
         source = ["--from", self._begin_from] if self._begin_from else []
-        self._worker = WorkerProcess.start(self._run, [*self._command, *source])
+        self._worker = WorkerProcess.start(self._run, [*self._command, *source],
+                                           {**os.environ, **environment_of(self._gpu or CPU)})
         self._worker_since = self._clock()
         self._phase = "running"
         self._beat(force=True)
@@ -261,6 +268,7 @@ class Supervisor:
             write_json(self._run.status, {
                 "phase": self._phase,
                 "supervisor": own.to_json() if own else None,
+                "gpus": [self._gpu] if self._gpu else [],
                 "worker": worker.to_json() if worker else None,
                 "heartbeat": round(time.time(), 3),
                 "heartbeat_monotonic": round(time.monotonic(), 3),
@@ -273,11 +281,11 @@ def _has_begun(run: RunDirectory) -> bool:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m workbench.engine.runs.supervisor RUN-ID [--resume TOKEN]`."""
+    """`python -m workbench.engine.runs.supervisor RUN-ID [--resume TOKEN] [--queue]`."""
     try:
         run = find_run(arguments[0])
         token = arguments[arguments.index("--resume") + 1] if "--resume" in arguments else None
-        return Supervisor(run, token=token).main()
+        return Supervisor(run, token=token, queued="--queue" in arguments).main()
     except WorkbenchError as error:
         print(error.message, file=sys.stderr)
         return error.exit_code

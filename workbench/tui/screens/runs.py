@@ -19,14 +19,14 @@ from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.state import ENDED
 from workbench.engine.runs.store import RunSummary
 from workbench.tui.format import STATE_STYLES
-from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.confirm import ConfirmScreen
+from workbench.tui.screens.queueing import QUEUE_ACTIONS, QueueingScreen, QueueLine, in_queue_order
 from workbench.tui.widgets.runs_table import RunsTable
 
 _NO_RUNS = "No runs yet.\n\nPress 1 to plan one, or try the demo from a shell: workbench demo"
 
 
-class RunsScreen(WorkbenchScreen):
+class RunsScreen(QueueingScreen):
     """The list, with a line of counts above and a filter that opens on demand."""
 
     MODE: ClassVar[str] = "runs"
@@ -44,13 +44,14 @@ class RunsScreen(WorkbenchScreen):
     def __init__(self) -> None:
         super().__init__()
         self._composed = False
-        self._resumable: bool | None = False
+        self._offered: tuple[bool | None, ...] = ()
 
     def compose_body(self) -> ComposeResult:
         """Counts, table, filter, and what is shown instead of an empty table."""
         yield Static(id="counts", markup=False)
         with Vertical(id="list"):
             yield RunsTable()
+        yield QueueLine()
         yield Static(_NO_RUNS, id="none", classes="empty", markup=False)
         yield Input(placeholder="part of a name, a state or an id", id="filter", compact=True)
 
@@ -73,8 +74,9 @@ class RunsScreen(WorkbenchScreen):
         if not self._composed or not self.app.is_running:
             return
         runs = self.workbench.runs
-        shown = by_chain(matching(runs, self.query_one(Input).value))
-        self.query_one(RunsTable).show(shown)
+        queue = self.workbench.queue
+        shown = in_queue_order(by_chain(matching(runs, self.query_one(Input).value)), queue)
+        self.query_one(RunsTable).show(shown, queue)
         self.query_one("#list").display = bool(shown)
         none = self.query_one("#none", Static)
         none.display = not shown
@@ -84,19 +86,29 @@ class RunsScreen(WorkbenchScreen):
         self._offer_keys()
 
     @property
+    def chosen_run(self) -> RunDirectory | None:
+        """The run under the cursor."""
+        chosen = self._chosen if self._composed else None
+        return chosen.run if chosen is not None else None
+
+    @property
     def _chosen(self) -> RunSummary | None:
         return self.query_one(RunsTable).chosen if self.query_one("#list").display else None
 
     @on(DataTable.RowHighlighted)
     def _offer_keys(self) -> None:
         # Refreshing builds the footer anew: only when another set of keys makes sense.
-        offered = self.check_action("resume", ())
-        if offered != self._resumable:
-            self._resumable = offered
+        self.query_one(QueueLine).show(self.queue_row, len(self.workbench.queue))
+        offered = tuple(self.check_action(action, ()) for action in ("resume", *QUEUE_ACTIONS))
+        if offered != self._offered:
+            self._offered = offered
             self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Resuming is offered for a pipeline's stage that ended before it was finished."""
+        """Resuming is offered for a pipeline's stage that ended before it was finished, the queue's keys to who waits
+        in it."""
+        if (offered := self.offers(action)) is not None:
+            return offered
         if action != "resume":
             return True
         chosen = self._chosen if self._composed else None

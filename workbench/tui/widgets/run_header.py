@@ -63,8 +63,10 @@ class RunHeader(Lines):
 
     def _progress(self, follower: RunFollower, width: int) -> Content:
         state = follower.state
-        words = self._ending or (f"{follower.name} · {one_line(state.phase, 40)}…" if state.phase and not follower.ended
-                                 else follower.name)
+        # While no step is known there is room for all of it: why a run waits may be long.
+        room = 40 if state.total_steps else max(width - min(len(follower.run.name), _NAME_WIDTH) - 18, 40)
+        words = self._ending or (f"{follower.name} · {one_line(state.phase, room)}…" if state.phase
+                                 and not follower.ended else follower.name)
         style = "$warning" if self._ending else STATE_STYLES[follower.name]
         head = Content.assemble((one_line(follower.run.name, _NAME_WIDTH), "bold"), "  ",
                                 (f"{'*' if self.ascii else '●'} {words}", style), "  ")
