@@ -15,8 +15,9 @@ from workbench.engine.runs.attempts import Attempts, Failure, NoRestart, decide,
 from workbench.engine.runs.control import Command, ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.escalation import Escalation, is_responsive, size_of, stop_patience, work_done
-from workbench.engine.runs.going_on import ResumeRequest, clear_desk, replace_recipe, step_of
-from workbench.engine.runs.journal import Event, JournalReader, find_rest, read_tail
+from workbench.engine.runs.going_on import ResumeRequest, clear_desk, has_begun, replace_recipe, step_of
+from workbench.engine.runs.inquest import Before
+from workbench.engine.runs.journal import Event, JournalReader, find_rest
 from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lock
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue import CPU, Device, environment_of
@@ -34,8 +35,7 @@ class Supervisor:
     """Runs one worker to its end. Everything it knows is on disk: killing it loses nothing but itself."""
 
     def __init__(self, run: RunDirectory, command: list[str] | None = None,
-                 clock: Callable[[], float] = time.monotonic, token: str | None = None,
-                 queued: bool = False) -> None:
+                 clock: Callable[[], float] = time.monotonic, token: str | None = None, queued: bool = False) -> None:
         self._run = run
         self._command = command or [sys.executable, "-m", "workbench.worker", "train", run.id]
         self._clock = clock
@@ -49,6 +49,7 @@ class Supervisor:
         self._hung = False
         self._worker: WorkerProcess | None = None
         self._worker_since = 0.0
+        self._before = Before.of(run)
         self._begin_from: str | None = None
         self._recipe: dict[str, Any] = {}
         self._next_beat = 0.0
@@ -96,7 +97,7 @@ class Supervisor:
             self._phase = "running"
             self._beat(force=True)
             write_event(run, "alert", level="info", message="Its supervisor was gone; another one minds it again.")
-        elif _has_begun(run):
+        elif has_begun(run):
             return f"{run.id} has begun already and has no worker any more: resume it"
         else:
             self._beat(force=True)
@@ -173,6 +174,7 @@ class Supervisor:
             worker = None
 
     def _start_worker(self) -> WorkerProcess:
+        self._before = Before.of(self._run)
         source = ["--from", self._begin_from] if self._begin_from else []
         self._worker = WorkerProcess.start(self._run, [*self._command, *source],
                                            {**os.environ, **environment_of(self._gpu or CPU)})
@@ -215,7 +217,7 @@ class Supervisor:
         rest = find_rest(self._run.events)
         if rest is not None and rest["type"] == "paused":
             return "paused"
-        ending = rest or ending_of(self._run, worker.returncode, self._escalation.asked,
+        ending = rest or ending_of(self._run, self._before, worker.returncode, self._escalation.asked,
                                    hung_minutes(self._recipe) if self._hung else None).to_event()
         decision = self._go_on_after(ending, worker)
         self._hung = False
@@ -229,7 +231,7 @@ class Supervisor:
 
     def _go_on_after(self, ending: Event, worker: WorkerProcess) -> NoRestart | None:
         """Prepare another worker where the recipe allows one: None, else why there is none."""
-        if ending["outcome"] != "failed" or self._escalation.asked or self._pausing:
+        if ending["outcome"] != "failed" or not self._goes_on:
             return NoRestart()
         of_the_host = (worker.returncode or 0) < 0 or ending.get("symptom") == "host-memory"
         decision = decide(Failure(ending.get("cause"), of_the_host), self._recipe,
@@ -237,7 +239,7 @@ class Supervisor:
         if isinstance(decision, NoRestart):
             return decision
         self._obey(self._control.set_aside())
-        if self._escalation.asked or self._pausing:
+        if not self._goes_on:
             return NoRestart()
         try:
             self._begin_from = prepare_restart(self._run, decision, ending, self._recipe)
@@ -273,11 +275,6 @@ class Supervisor:
                 "heartbeat": round(time.time(), 3),
                 "heartbeat_monotonic": round(time.monotonic(), 3),
             }, durable=False)
-
-
-def _has_begun(run: RunDirectory) -> bool:
-    """Whether a worker was ever started."""
-    return any(event.get("type") not in ("queued", "rehearsed", "waiting") for event in read_tail(run.events))
 
 
 def main(arguments: list[str]) -> int:
