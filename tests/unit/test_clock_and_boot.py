@@ -55,6 +55,7 @@ def test_a_clock_that_is_set_changes_no_duration(home: Path, clocks: Clocks) -> 
     follower = RunFollower(run)
     follower.refresh()
     assert next(ending_lines(follower)) == "stopped at step 3 after 30s"
+    assert follower.elapsed == 30
     elapsed = [event["elapsed"] for event in JournalReader(run.events).read()]
     assert elapsed == sorted(elapsed) == [0, 10, 20, 30, 30]
 
@@ -78,6 +79,7 @@ def test_after_a_reboot_the_time_goes_on_where_it_was(home: Path, clocks: Clocks
     losses = follower.state.metrics["train/loss"]
     assert list(losses.elapsed) == [1000, 1500, 1520, 1540]
     follower.name = "running"
+    assert 1540 <= follower.elapsed < 1600, "the seconds since its last word count, by a clock that nobody sets"
     assert "eta 32m00s" in step_line(follower, 3), "96 steps at the pace since it went on, loading left out"
     assert "eta" not in step_line(follower, 1)
 

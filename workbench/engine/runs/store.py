@@ -33,6 +33,7 @@ class RunFollower:
         self._events = JournalReader(self.run.events)
         self._samples = JournalReader(self.run.samples)
         self._generations = (0, 0)
+        self._spoke = time.monotonic()
 
     def refresh(self) -> bool:
         """Read what is new; True when anything changed. Raises FileNotFoundError when the run was deleted."""
@@ -51,6 +52,8 @@ class RunFollower:
             elif isinstance(entry.get("step"), int):
                 self.samples.append(Sample(entry["step"], str(entry.get("prompt")), str(entry.get("text"))))
         changed = self._forget_what_is_void() or changed
+        if changed:
+            self._spoke = time.monotonic()
         self.corrupt = self._events.corrupt + self._samples.corrupt + self.state.repeated
         self.name = with_liveness(self.state.journal_state, supervised, heartbeat_age(self.run), beat_age(self.run))
         if not self.run.path.is_dir():
@@ -71,6 +74,14 @@ class RunFollower:
     def ended(self) -> bool:
         """Whether nothing more will come by itself."""
         return self.name in AT_REST
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that somebody worked on it, waiting and rest left out: no difference of two times, as clocks are set.
+
+        While it works those since its last word, as far as it was seen, are among them.
+        """
+        return self.state.elapsed + (time.monotonic() - self._spoke if self.name in ("running", "stalled") else 0.0)
 
 
 @dataclass(frozen=True)
