@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,15 +62,18 @@ class Resumption:
 
 
 def _start(run: RunDirectory, request: ResumeRequest | None, queue: bool) -> None:
-    token = secrets.token_hex(8) if request is not None else None
-    if request is None or token is None:
-        start_supervisor(run)
-        return
-    request.write(run, token)
+    token = secrets.token_hex(8)
     try:
+        if request is None:
+            start_supervisor(run)
+            return
+        request.write(run, token)
         start_supervisor(run, *queue_flags(queue), token=token)
+    except OSError as error:
+        raise RunError(f"{run.id} cannot go on: {error.strerror}.", f"See its directory: {run.path}") from None
     finally:
-        run.resume_request(token).unlink(missing_ok=True)
+        with suppress(OSError):
+            run.resume_request(token).unlink(missing_ok=True)
 
 
 def resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides: Sequence[str] = (), *,

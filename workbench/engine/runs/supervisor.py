@@ -15,7 +15,7 @@ from workbench.engine.runs.attempts import Attempts, Failure, NoRestart, decide,
 from workbench.engine.runs.control import Command, ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.escalation import Escalation, is_responsive, size_of, stop_patience, work_done
-from workbench.engine.runs.going_on import ResumeRequest, clear_desk, has_begun, replace_recipe, step_of
+from workbench.engine.runs.going_on import ResumeRequest, clear_desk, has_begun, replace_recipe, step_of, times_resumed
 from workbench.engine.runs.inquest import Before
 from workbench.engine.runs.journal import Event, JournalReader, find_rest
 from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lock
@@ -115,13 +115,13 @@ class Supervisor:
             self._recipe = request.recipe
         self._control.set_aside()
         aside = clear_desk(self._run, request.step, from_beginning=request.checkpoint is None)
-        past = sum(event.get("type") == "resumed" for event in JournalReader(self._run.events).read())
         write_event(self._run, "resumed", step=request.step, checkpoint=request.checkpoint, changes=request.changes,
-                    attempt=past + 1)
+                    attempt=times_resumed(self._run) + 1)
         for message in (*request.notes, *words_of_resumption(request.changes, aside)):
             write_event(self._run, "alert", level="info", message=message, step=request.step)
         self._begin_from = request.checkpoint
-        self._run.resume_request(self._token).unlink(missing_ok=True)
+        for done in self._run.path.glob("resume-*.json"):  # those, too, whose supervisor died over them
+            done.unlink(missing_ok=True)
 
     def _wait_for_turn(self) -> str | None:
         """Wait for the stage before, then for a device. None when a worker can start, or runs already; else how the run
@@ -190,6 +190,8 @@ class Supervisor:
                                                stop_patience(self._run)):
                 worker.signal(number)
             self._phase = self._escalation.phase
+        elif self._pausing and worker.is_suspended():
+            worker.signal(signal.SIGCONT)
         elif self._is_hung():
             self._hung = True
             worker.signal(signal.SIGKILL)
