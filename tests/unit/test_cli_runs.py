@@ -90,7 +90,8 @@ def test_what_a_failure_suggests_is_applied(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(resume, "_start", lambda run, request, queue: seen.append(request))
     done = run_command("resume", "failed", "--apply", "--set", "training.learning_rate=0.5", "--detach")
     assert done.exit_code == 0, done.exception
-    assert done.stderr == f"{run.id} goes on from its beginning.\n"
+    assert done.stderr == (f"{run.id} goes on from its beginning with training.gradient_accumulation_steps = 8, "
+                           "training.learning_rate = 0.5, training.per_device_train_batch_size = 2.\n")
     request, = seen
     assert request.changes == {"training.per_device_train_batch_size": 2, "training.gradient_accumulation_steps": 8,
                                "training.learning_rate": 0.5}

@@ -43,7 +43,8 @@ class Resumption:
         if self.request is None:
             return [f"{self.run.id} still trains, without a supervisor: a new one takes it over."]
         where = "from its beginning" if self.request.checkpoint is None else f"from step {self.request.step}"
-        return [*self.request.notes, f"{self.run.id} goes on {where}."]
+        changes = ", ".join(f"{name} = {value}" for name, value in self.request.changes.items())
+        return [*self.request.notes, f"{self.run.id} goes on {where}{f' with {changes}' if changes else ''}."]
 
     def start(self, queue: bool = False) -> list[RunDirectory]:
         """Start what is needed, with `queue` in the queue's order; the runs that go on. Raises RunError, also where
