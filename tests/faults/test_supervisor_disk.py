@@ -19,7 +19,7 @@ from workbench.engine.runs.going_on import newest_checkpoint
 from workbench.engine.runs.journal import find_ending
 from workbench.engine.runs.liveness import lock_holder
 from workbench.engine.runs.orders import stop_run
-from workbench.engine.runs.reserve import RESERVE_BYTES, has_room, keep_reserve, release_reserve
+from workbench.engine.runs.reserve import RESERVE_BYTES, cut_log, has_room, keep_reserve, release_reserve
 from workbench.engine.runs.store import read_status
 
 pytestmark = pytest.mark.slow
@@ -147,9 +147,19 @@ def test_a_log_that_grew_beyond_reason_costs_nothing(home: Path) -> None:
     # Ten gigabytes, of which the file system holds one block: only the end may ever be read.
     process = supervise(run, WORKER + """
 os.truncate("worker.log", 10 << 30)
-os.lseek(2, 0, os.SEEK_END)
+print("\\nbefore it was cut", flush=True)
+while os.stat("worker.log").st_size > 1000:
+    time.sleep(0.1)
 sys.exit("\\nthe very last words")
 """)
     assert process.wait(30) == 1
     assert "1: the very last words" in (look(run).state.explanation or "")
     assert last_lines(run.log, 1) == ["the very last words"]
+    before = run.path / "worker-before.log"
+    assert before.stat().st_size <= 1 << 20
+    assert last_lines(before, 1) == ["before it was cut"]
+    with run.log.open("ab") as log:
+        log.truncate(10 << 30)
+    assert len(last_lines(run.log, 1)) == 1
+    run.log.unlink()
+    assert not cut_log(run)

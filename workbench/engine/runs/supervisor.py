@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from workbench.engine.atomic import write_json
@@ -22,7 +23,7 @@ from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lo
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue import CPU, Device, environment_of
 from workbench.engine.runs.queue_wait import find_device, keep_device
-from workbench.engine.runs.reserve import is_full, keep_reserve, release_reserve
+from workbench.engine.runs.reserve import cut_log, is_full, keep_reserve, release_reserve
 from workbench.engine.runs.store import beat_age, read_json
 from workbench.engine.runs.waiting import stopped_before_its_turn, wait_for_previous
 from workbench.engine.runs.worker_process import WorkerProcess, living_worker
@@ -56,25 +57,19 @@ class Supervisor:
 
     def main(self) -> int:
         """Supervise to the end; 0 when the run finished, was stopped or paused, 1 when it failed, 3 when not ours."""
-        lock = acquire_lock(self._run.lock)
-        if lock is None:
-            return self._leave(f"{self._run.id} already has a supervisor")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._escalation.ask(at_once=True))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        if refusal := self._take_charge():
-            return self._leave(refusal)
+        lock = acquire_lock(self._run.lock)
+        if refusal := self._take_charge() if lock is not None else f"{self._run.id} already has a supervisor":
+            print(refusal, file=sys.stderr)
+            return NOT_OURS
         keep_reserve(self._run)
         outcome = self._wait_for_turn() or self._run_workers()
         release_reserve(self._run)
         self._phase = "paused" if outcome == "paused" else "ended"
         self._beat(force=True)
         return 1 if outcome == "failed" else 0
-
-    @staticmethod
-    def _leave(why: str) -> int:
-        print(why, file=sys.stderr)
-        return NOT_OURS
 
     def _take_charge(self) -> str | None:
         """Begin, go on or take over, as the directory says; a sentence where it is not ours to do."""
@@ -266,6 +261,8 @@ class Supervisor:
         if now < self._next_beat and not force:
             return
         self._next_beat = now + HEARTBEAT_SECONDS
+        if cut_log(self._run):
+            self._before = replace(self._before, log_bytes=0)
         own = ProcessIdentity.of(os.getpid())
         worker = self._worker.identity if self._worker else None
         with suppress(OSError):  # a full disk: the run goes on, and looks stalled until there is room
