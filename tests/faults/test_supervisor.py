@@ -341,15 +341,15 @@ def test_a_paused_run_can_be_stopped_and_a_step_can_be_chosen(home: object, stan
         stop_run(run)
 
 
-def test_a_supervisor_does_not_begin_what_has_begun(home: object) -> None:
+def test_a_worker_that_died_before_it_was_taken_over_counts_as_killed(home: object) -> None:
     run = new_run()
     supervise(run, TRAINS)
     wait_for(trained(run, 2))
     for role in ("supervisor", "worker"):
         identity(run, role).signal(signal.SIGKILL)
-    wait_for(lambda: lock_holder(run.lock) is None)
-    assert supervise(run, TRAINS).wait(20) == 3
+    wait_for(lambda: look(run).name == "crashed")
     assert supervise(run, TRAINS, "beef").wait(20) == 3
-    words = run.supervisor_log.read_text()
-    assert "has begun already and has no worker any more: resume it" in words
-    assert "went on meanwhile" in words
+    assert f"{run.id} went on meanwhile" in run.supervisor_log.read_text()
+    assert supervise(run, TRAINS).wait(20) == 1
+    assert (look(run).name, look(run).state.cause) == ("failed", "killed")
+    assert (look(run).state.explanation or "").startswith("The worker died without a word.")
