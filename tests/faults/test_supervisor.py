@@ -29,6 +29,7 @@ from workbench.engine.errors import InputError, RunError
 from workbench.engine.runs.control import send_command
 from workbench.engine.runs.deletion import delete_run
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.follow import ending_lines
 from workbench.engine.runs.liveness import ProcessIdentity, lock_holder
 from workbench.engine.runs.orders import pause_run, stop_run
 from workbench.engine.runs.resume import Resumption, prepare_resume
@@ -169,6 +170,10 @@ def test_a_crashed_supervisor_is_replaced_and_the_worker_never_notices(home: obj
     worker = identity(run, "worker")
     assert identity(run, "supervisor").signal(signal.SIGKILL)
     wait_for(lambda: look(run).name == "crashed", 5)
+    lines = [line for line in ending_lines(look(run)) if not line.startswith("checkpoints: ")]
+    assert lines[1:] == [
+        f"Its supervisor died without a word, but its worker still trains, as process {worker.pid}.",
+        f"take it over: workbench resume {run.id}", f"stop it: workbench stop {run.id}"]
     with pytest.raises(RunError, match=f"has lost its supervisor, but its worker still trains .process {worker.pid}."):
         delete_run(run)
     refused = workbench("resume", run.id, "--set", "training.learning_rate=1e-3")
