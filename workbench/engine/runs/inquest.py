@@ -12,7 +12,7 @@ from workbench.engine.hardware.cgroup import MemoryGroup, machine_kills, memory_
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.going_on import newest_checkpoint
 from workbench.engine.runs.journal import decode_number, read_tail
-from workbench.engine.runs.postmortem import Ending, Killer, Raised, explain_chain, explain_exit
+from workbench.engine.runs.postmortem import Ending, Killer, Raised, explain_chain, explain_exit, explain_hang
 
 if TYPE_CHECKING:
     from workbench.engine.recipe import Recipe
@@ -41,6 +41,11 @@ def ending_of_worker(run: RunDirectory, before: Before, returncode: int, stoppin
     killer, limit = who_killed(before, memory_group(), machine_kills())
     return explain_exit(returncode, _log_since(run.log, before.log_bytes), stopping, killer=killer, memory_limit=limit,
                         recipe=_recipe_of(run), checkpoint=newest_checkpoint(run)[0])
+
+
+def ending_of_hang(run: RunDirectory, before: Before, minutes: float, fix: str) -> Ending:
+    """The ending of a worker that was ended because it gave no sign of life for so long."""
+    return explain_hang(minutes, _log_since(run.log, before.log_bytes), fix, newest_checkpoint(run)[0])
 
 
 def ending_of_exception(run: RunDirectory, error: BaseException) -> Ending:

@@ -16,14 +16,16 @@ from workbench.engine.text import one_line
 if TYPE_CHECKING:
     from workbench.engine.recipe import Recipe
 
-__all__ = ["EXIT_UNWRITABLE", "FINISHED", "LESS_MEMORY", "STOPPED", "Cause", "Ending", "Killer", "Raised",
-           "explain_chain", "explain_exception", "explain_exit"]
+__all__ = ["EXIT_UNWRITABLE", "FINISHED", "LESS_MEMORY", "STOPPED", "WHERE_ARE_YOU", "Cause", "Ending", "Killer",
+           "Raised", "explain_chain", "explain_exception", "explain_exit", "explain_hang"]
 
 MOST_EVIDENCE = 8
 """Lines of the log that are kept."""
 _LINE_WIDTH = 200
 EXIT_UNWRITABLE = 74
 """The exit code of a worker that could not write its own end into the journal: sysexits.h's EX_IOERR."""
+WHERE_ARE_YOU = signal.SIGUSR1
+"""Makes a worker write the Python frames it is in into its log, also from within native code that hangs."""
 Killer = Literal["kernel", "somebody", "unknown"]
 """Who sent SIGKILL, by the kernel's own counters of what it killed for lack of memory."""
 
@@ -112,6 +114,17 @@ def explain_exit(returncode: int, log: str, stopping: bool, *, killer: Killer = 
     else:
         ending = _exited(returncode, lines, recipe)
     return replace(ending, checkpoint=checkpoint)
+
+
+def explain_hang(minutes: float, log: str, fix: str, checkpoint: str | None = None) -> Ending:
+    """The ending of a worker that gave no sign of life for so long and was ended for it: the frames it was in, where
+    it could still say them, and what to do."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    asked = [number for number, line in enumerate(lines) if line.startswith("Stack (most recent call first)")]
+    frames = lines[asked[-1] + 1:] if asked else lines[-3:]
+    where = "; the lines show where it was" if asked else ""
+    return Ending("failed", "hang", f"The worker gave no sign of life for {minutes:g} minutes, so it was ended{where}.",
+                  fix, _kept(frames[:MOST_EVIDENCE]), checkpoint=checkpoint, symptom="hang")
 
 
 def explain_exception(kind: str, message: str, ours: bool = False) -> Ending:
