@@ -17,6 +17,7 @@ from workbench.engine.runs.postmortem import (
     explain_chain,
     explain_exception,
     explain_exit,
+    explain_hang,
 )
 
 CUDA_OOM = ("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has a total capacity of 79.10 GiB of which 1.25 GiB "
@@ -258,6 +259,17 @@ def test_who_killed_is_told_by_the_kernels_counters() -> None:
     somebody = explain_exit(-signal.SIGKILL, "", False, killer="somebody", recipe=recipe())
     assert (somebody.cause, somebody.changes) == ("killed", {})
     assert "by somebody" in str(somebody.explanation)
+
+
+def test_a_hang_shows_the_frames_it_was_in() -> None:
+    frames = "".join(f'  File "a.py", line {number} in f{number}\n' for number in range(20))
+    log = f"loading\nStack (most recent call first):\n{frames}"
+    ending = explain_hang(30, log, "Go on.", "checkpoints/step-00000001")
+    assert ending.explanation \
+        == "The worker gave no sign of life for 30 minutes, so it was ended; the lines show where it was."
+    assert (len(ending.evidence), ending.evidence[0]) == (MOST_EVIDENCE, 'File "a.py", line 0 in f0')
+    halted = explain_hang(30, "loading\n", "Go on.")
+    assert (halted.evidence, "the lines show" in str(halted.explanation)) == (("loading",), False)
 
 
 def test_a_kill_by_the_kernel_is_no_stop_that_somebody_asked_for() -> None:
