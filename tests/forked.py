@@ -70,12 +70,10 @@ def work(run: RunDirectory, checkpoint: str | None = None, at: At | None = None)
     return process.exitcode
 
 
-def order(run: RunDirectory, command: str, time_: float | None = None) -> str:
-    """Write a command to the control file, as a screen does; its id."""
-    name = secrets.token_hex(4)
+def order(run: RunDirectory, command: str) -> None:
+    """Write a command to the control file, as a screen does."""
     with run.control.open("a") as file:
-        file.write(json.dumps({"id": name, "command": command, "time": time_ or time.time()}) + "\n")
-    return name
+        file.write(json.dumps({"id": secrets.token_hex(4), "command": command, "time": time.time()}) + "\n")
 
 
 def _work(arguments: list[str], folder: str, environment: dict[str, str], at: At | None) -> None:
