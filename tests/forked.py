@@ -16,8 +16,11 @@ from workbench.engine.atomic import write_atomic, write_json
 from workbench.engine.paths import assets_dir
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
+from workbench.engine.runs.artefacts import step_of
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
+from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.launcher import resolve_recipe
+from workbench.engine.runs.resumable import newest_resumable
 from workbench.engine.runs.store import RunFollower
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is loaded, before the worker could say so
@@ -48,6 +51,16 @@ def make_run(recipe: Recipe) -> RunDirectory:
     write_atomic(run.recipe, recipe_to_yaml(resolved, full=True).encode(), durable=False)
     write_json(run.plan, {"recipe": resolved.model_dump(mode="json")}, durable=False)
     return run
+
+
+def go_on(run: RunDirectory) -> str | None:
+    """What a supervisor does before it starts the next worker: the newest checkpoint, said in the journal."""
+    checkpoint = newest_resumable(run)
+    path = f"checkpoints/{checkpoint.name}" if checkpoint is not None else None
+    step = step_of(checkpoint) if checkpoint is not None else 0
+    with Journal(run.events) as journal:
+        journal.append("restarted", step=step, checkpoint=path)
+    return path
 
 
 At = tuple[int, str]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.forked import make_run, order, small_model, story, work
-from tests.worker.test_resume_exact import RECIPE, go_on
+from tests.forked import go_on, make_run, order, small_model, story, work
+from tests.worker.test_resume_exact import RECIPE
 from workbench.engine.recipe_file import parse_recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import Journal, JournalReader
