@@ -2,7 +2,7 @@
 
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +75,13 @@ class CheckpointCallback(TrainerCallback):
             self._reporter.alert(f"The best checkpoint so far, of step {step}, is gone; where none that comes "
                                  "is better, the result is what training ends with.", "warning", self._last_step)
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                       **kwargs: Any) -> None:
+        """Say of the checkpoint that is gone on from that it is there, where the one who wrote it died before."""
+        step = state.global_step
+        if step and not self._reporter.said(f'"path":"{self.path_of(step)}"'):
+            self._report(step)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                     **kwargs: Any) -> TrainerControl:
         """Have it saved when it is time, somebody asked, or the run was told to stop short of its end."""
@@ -121,8 +128,15 @@ class CheckpointCallback(TrainerCallback):
 
         self._complete(self._directory(step), fill, step)
         self._last_step = step
+        # Said before it is done: whoever dies in between leaves too much, never a name without a checkpoint.
+        old = self._old()
+        self._report(step, old)
+        for directory in old:
+            remove_complete(directory)
+
+    def _report(self, step: int, old: Sequence[Path] = ()) -> None:
         best = self._best[1] if self._best is not None and self._best[0] == step else None
-        self._reporter.checkpoint(step, self.path_of(step), self._drop_old(), best)
+        self._reporter.checkpoint(step, self.path_of(step), [self._shown(directory) for directory in old], best)
 
     def _complete(self, directory: Path, fill: Callable[[Path], None], step: int) -> None:
         def fill_while_there_is_space(partial: Path) -> None:
@@ -184,13 +198,11 @@ class CheckpointCallback(TrainerCallback):
     def _shown(self, directory: Path) -> str:
         return str(directory.relative_to(self._reporter.run.path))
 
-    def _drop_old(self) -> list[str]:
+    def _old(self) -> list[Path]:
+        """Those that are neither among the newest nor the best."""
         directories = sorted(self._reporter.run.checkpoints.glob("step-*"))
         best = self._directory(self._best[0]) if self._best is not None else None
-        old = [path for path in directories[:-self._recipe.training.save_total_limit] if path != best]
-        for directory in old:
-            remove_complete(directory)
-        return [self._shown(directory) for directory in old]
+        return [path for path in directories[:-self._recipe.training.save_total_limit] if path != best]
 
 
 def make_ready(run: RunDirectory, step: int) -> None:
