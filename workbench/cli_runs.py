@@ -33,7 +33,7 @@ def resume(run: RunArgument = "last", overrides: Overrides = None,
     for line in resumption.words:
         print(line, file=sys.stderr if json or detach else sys.stdout, flush=True)
     started = resumption.start(queue)
-    support.after_launch(started[0], detach, json)
+    support.after_launch(started[0], detach, json, resumed=True)
 
 
 def pause(run: RunArgument = "last", json: Json = False) -> None:

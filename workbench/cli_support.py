@@ -65,7 +65,7 @@ def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, 
     return prepare(run, lambda recipe: plan_recipe(recipe, run.recipe), overrides, step=step, apply=apply)
 
 
-def after_launch(run: "RunDirectory", detach: bool, json: bool) -> None:
+def after_launch(run: "RunDirectory", detach: bool, json: bool, resumed: bool = False) -> None:
     """Follow a run that was started, and the stages after it, or return at once. Raises typer.Exit when one fails."""
     from workbench import console
     from workbench.engine.runs.chain import chain_from
@@ -83,13 +83,12 @@ def after_launch(run: "RunDirectory", detach: bool, json: bool) -> None:
         if any(document["state"] in ("failed", "crashed") for document in documents):
             raise typer.Exit(1)
     else:
-        follow_chain(run)
+        follow_chain(run, resumed)
 
 
-def follow_chain(run: "RunDirectory") -> None:
-    """Print the lines of a run, and of the stages after it, to their end; Ctrl-C leaves them running.
-
-    Raises typer.Exit(1) when one failed.
+def follow_chain(run: "RunDirectory", resumed: bool = False) -> None:
+    """Print the lines of a run, and of the stages after it, to their end; of one that was just `resumed` the new ones.
+    Ctrl-C leaves them running. Raises typer.Exit(1) when one failed.
     """
     from workbench.engine.runs.chain import chain_from, stage_of
 
@@ -97,7 +96,7 @@ def follow_chain(run: "RunDirectory") -> None:
     for one in chain_from(run):
         if place := stage_of(one):
             print(f"{place.words}: {one.name}", flush=True)
-        name = follow(one)
+        name = follow(one, resumed and one == run)
         if name is None:
             return
         failed = failed or name in ("failed", "crashed")
@@ -105,7 +104,7 @@ def follow_chain(run: "RunDirectory") -> None:
         raise typer.Exit(1)
 
 
-def follow(run: "RunDirectory") -> str | None:
+def follow(run: "RunDirectory", resumed: bool = False) -> str | None:
     """Print a run's lines to its end and give its state; None when Ctrl-C left it running. Raises InputError."""
     from workbench.engine.runs.follow import follow_lines
     from workbench.engine.runs.store import RunFollower
@@ -113,7 +112,7 @@ def follow(run: "RunDirectory") -> str | None:
     print(f"run {run.id}", flush=True)
     follower = RunFollower(run)
     try:
-        for line in follow_lines(follower):
+        for line in follow_lines(follower, resumed=resumed):
             print(line, flush=True)
     except KeyboardInterrupt:
         print(f"\n{run.id} goes on. Return to it: workbench watch {run.id}   Stop it: workbench stop {run.id}")

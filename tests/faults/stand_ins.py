@@ -1,5 +1,6 @@
 """Light workers for tests of the supervisor: real processes that keep the protocol, without a model."""
 
+import json
 import subprocess
 import sys
 import time
@@ -7,8 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from workbench.engine.atomic import write_json
+from workbench.engine.hardware.host import host_snapshot
+from workbench.engine.planning import Plan, make_plan
+from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import parse_recipe, recipe_to_yaml
+from workbench.engine.runs import launcher
+from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
 from workbench.engine.runs.liveness import ProcessIdentity
 from workbench.engine.runs.store import RunFollower, read_status
@@ -20,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SUPERVISOR = """\
 import sys
 from workbench.engine.runs import escalation
+from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import find_run
 from workbench.engine.runs.supervisor import Supervisor
 escalation.STOP_TO_TERM_SECONDS, escalation.TERM_TO_KILL_SECONDS = 2.0, 1.0
@@ -35,6 +44,7 @@ from pathlib import Path
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.control import ControlReader
+from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.liveness import acquire_lock
@@ -87,14 +97,26 @@ end("finished")
 """
 
 
-def new_run(name: str = "stand-in", **on_failure: Any) -> RunDirectory:
+def new_run(name: str = "stand-in", after: RunDirectory | None = None, pipeline: StageOf | None = None,
+            **on_failure: Any) -> RunDirectory:
     """A run directory as the launcher makes it, with what its recipe says of failures."""
-    run = create_run_directory(name)
+    run = create_run_directory(name, after)
     recipe = parse_recipe("model: tiny-base\ndataset: glossary\n")
     recipe = recipe.model_copy(update={"name": name, "on_failure": recipe.on_failure.model_copy(update=on_failure)})
     run.recipe.write_text(recipe_to_yaml(recipe, full=True))
-    write_json(run.plan, {"recipe": recipe.model_dump(mode="json"), "plan": None})
+    write_json(run.plan, {"recipe": recipe.model_dump(mode="json"), "plan": None,
+                          "pipeline": pipeline.to_json() if pipeline else None})
     return run
+
+
+def new_chain(length: int) -> list[RunDirectory]:
+    """The runs of a pipeline."""
+    runs: list[RunDirectory] = []
+    for number in range(1, length + 1):
+        before = runs[-1] if runs else None
+        place = StageOf("20260101-120000-chain-1-0a1b", "chain", number, length, before.id if before else None)
+        runs.append(new_run(f"chain-{number}", before, place))
+    return runs
 
 
 def supervise(run: RunDirectory, work: str, token: str | None = None) -> "subprocess.Popen[bytes]":
@@ -127,3 +149,27 @@ def identity(run: RunDirectory, role: str) -> ProcessIdentity:
     found = ProcessIdentity.from_json(read_status(run).get(role))
     assert found is not None
     return found
+
+
+def trained(run: RunDirectory, steps: int) -> Callable[[], bool]:
+    return lambda: look(run).state.step >= steps
+
+
+def events(run: RunDirectory, type_: str) -> list[dict[str, object]]:
+    return [event for line in run.events.read_text().splitlines() if (event := json.loads(line))["type"] == type_]
+
+
+def any_plan(recipe: Recipe) -> Plan:
+    return make_plan(recipe, None, [], host_snapshot())
+
+
+StandIn = Callable[[str], None]
+
+
+def use_stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """Makes supervisors that the engine starts itself get this work instead of training."""
+    def use(work: str) -> None:
+        monkeypatch.setattr(launcher, "supervisor_command",
+                            lambda run, arguments: supervisor_command(run, work, *arguments[1:]))
+
+    return use

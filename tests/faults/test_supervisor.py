@@ -1,10 +1,8 @@
 """The supervisor over light workers, with real processes and signals: restarts, adoption, stop, pause, resume."""
 
-import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -15,19 +13,19 @@ from tests.faults.stand_ins import (
     FINISHES,
     TRAINS,
     WORKER,
+    StandIn,
+    any_plan,
+    events,
     identity,
     look,
     new_run,
     supervise,
-    supervisor_command,
+    trained,
+    use_stand_in,
     wait_for,
 )
 from workbench.engine.atomic import write_json
 from workbench.engine.errors import InputError, RunError
-from workbench.engine.hardware.host import host_snapshot
-from workbench.engine.planning import Plan, make_plan
-from workbench.engine.recipe import Recipe
-from workbench.engine.runs import launcher
 from workbench.engine.runs.control import send_command
 from workbench.engine.runs.deletion import delete_run
 from workbench.engine.runs.directory import RunDirectory
@@ -39,26 +37,9 @@ from workbench.engine.runs.store import read_json, read_status
 pytestmark = pytest.mark.slow
 
 
-def trained(run: RunDirectory, steps: int) -> Callable[[], bool]:
-    return lambda: look(run).state.step >= steps
-
-
-def events(run: RunDirectory, type_: str) -> list[dict[str, object]]:
-    return [event for line in run.events.read_text().splitlines() if (event := json.loads(line))["type"] == type_]
-
-
-def any_plan(recipe: Recipe) -> Plan:
-    return make_plan(recipe, None, [], host_snapshot())
-
-
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Supervisors that the engine starts itself get this work instead of training."""
-    def use(work: str) -> None:
-        monkeypatch.setattr(launcher, "supervisor_command",
-                            lambda run, arguments: supervisor_command(run, work, *arguments[1:]))
-
-    return use
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    return use_stand_in(monkeypatch)
 
 
 def test_a_killed_worker_is_started_again_from_its_last_good_checkpoint(home: object) -> None:
@@ -87,6 +68,21 @@ def test_a_killed_worker_is_started_again_from_its_last_good_checkpoint(home: ob
     assert look(run).name == "stopped"
     assert lock_holder(run.lock) is None
     assert not run.beat.exists()
+
+
+def test_a_killed_worker_is_a_failed_run_that_says_so(home: object) -> None:
+    run = new_run()
+    process = supervise(run, TRAINS)
+    wait_for(trained(run, 2))
+    second = supervise(run, TRAINS)
+    assert second.wait(20) == 3
+    assert f"{run.id} already has a supervisor" in run.supervisor_log.read_text()
+    assert identity(run, "worker").signal(signal.SIGKILL)
+    assert process.wait(20) == 1
+    follower = look(run)
+    assert (follower.name, follower.state.cause) == ("failed", "killed")
+    assert "SIGKILL" in (follower.state.explanation or "")
+    assert lock_holder(run.lock) is None
 
 
 def test_restarts_end_where_nothing_is_gained_or_allowed(home: object) -> None:
@@ -164,7 +160,7 @@ def test_nothing_restarts_after_a_stop_or_a_pause(home: object) -> None:
         assert look(run).name == ("stopped" if order == "stop" else "failed")
 
 
-def test_a_crashed_supervisor_is_replaced_and_the_worker_never_notices(home: object, stand_in: Callable[[str], None],
+def test_a_crashed_supervisor_is_replaced_and_the_worker_never_notices(home: object, stand_in: StandIn,
                                                                       workbench: RunCommand) -> None:
     run = new_run()
     stand_in(TRAINS)
@@ -193,7 +189,7 @@ def test_a_crashed_supervisor_is_replaced_and_the_worker_never_notices(home: obj
     assert (look(run).name, look(run).state.cause) == ("failed", "killed")
 
 
-def test_stop_reaches_a_worker_without_supervisor(home: object, stand_in: Callable[[str], None]) -> None:
+def test_stop_reaches_a_worker_without_supervisor(home: object, stand_in: StandIn) -> None:
     run = new_run()
     stand_in(TRAINS)
     supervise(run, TRAINS)
@@ -249,7 +245,7 @@ def test_a_stranger_with_the_workers_number_is_left_alone(home: object, workbenc
         stranger.wait()
 
 
-def test_pause_and_resume_go_on_in_place(home: object, stand_in: Callable[[str], None], workbench: RunCommand) -> None:
+def test_pause_and_resume_go_on_in_place(home: object, stand_in: StandIn, workbench: RunCommand) -> None:
     run = new_run()
     stand_in(TRAINS)
     process = supervise(run, TRAINS)
@@ -282,7 +278,7 @@ def test_pause_and_resume_go_on_in_place(home: object, stand_in: Callable[[str],
     assert steps == list(range(1, len(steps) + 1))
 
 
-def test_of_two_that_resume_one_wins(home: object, stand_in: Callable[[str], None]) -> None:
+def test_of_two_that_resume_one_wins(home: object, stand_in: StandIn) -> None:
     run = new_run()
     stand_in(TRAINS)
     supervise(run, TRAINS)
@@ -311,7 +307,7 @@ def attempt(resumption: Resumption) -> list[RunDirectory] | RunError:
         return error
 
 
-def test_a_paused_run_can_be_stopped_and_a_step_can_be_chosen(home: object, stand_in: Callable[[str], None]) -> None:
+def test_a_paused_run_can_be_stopped_and_a_step_can_be_chosen(home: object, stand_in: StandIn) -> None:
     run = new_run()
     stand_in(FINISHES)
     process = supervise(run, TRAINS)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workbench.engine.figures import number
@@ -43,6 +44,7 @@ class CheckpointCallback(TrainerCallback):
         self._due = False
         self._last_step = 0
         self._best: tuple[int, float] | None = None
+        self._finite: torch.Tensor | None = None
         self.trainer: Trainer | None = None
 
     def watch(self, trainer: "Trainer") -> None:
@@ -76,6 +78,11 @@ class CheckpointCallback(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                     **kwargs: Any) -> TrainerControl:
         """Have it saved when it is time, somebody asked, or the run was told to stop short of its end."""
+        if self.trainer is not None:
+            # Asked on the device, where it waits for nothing.
+            loss, before = self.trainer._tr_loss, self._finite
+            now = torch.full_like(loss, state.global_step)
+            self._finite = torch.where(torch.isfinite(loss), now, now - 1 if before is None else before)
         every = self._recipe.training.save_steps
         stopped = control.should_training_stop and state.global_step < state.max_steps
         self._due = bool(self._asked or stopped or (every and state.global_step % every == 0))
@@ -128,6 +135,14 @@ class CheckpointCallback(TrainerCallback):
                 raise
 
         write_complete(directory, fill_while_there_is_space, {"step": step, **self.facts})
+
+    def set_aside_poisoned(self) -> None:
+        """After a loss that was no number: what was saved just before it gives it again, whatever the recipe says."""
+        step = int(self._finite) if self._finite is not None else -1
+        if step == self._last_step and self._directory(step).is_dir():
+            _set_aside(self._directory(step))
+            self._reporter.alert(f"The checkpoint of step {step} is set aside: the loss of the next step was no number, "
+                                 "and would be again.", "warning", step)
 
     def keep_best(self, step: int, value: float) -> None:
         """This step is the best so far: once saved, it is kept until a better one comes."""
@@ -186,9 +201,13 @@ def make_ready(run: RunDirectory, step: int) -> None:
         clear_leftovers(parent)
     for saved in (run.model, *run.checkpoints.glob("step-*")):
         if saved.is_dir() and (step_of(saved) or 0) > step:
-            aside = saved.parent / f"{_ABANDONED}{saved.name}"
-            shutil.rmtree(aside, ignore_errors=True)
-            saved.rename(aside)
+            _set_aside(saved)
+
+
+def _set_aside(saved: Path) -> None:
+    aside = saved.parent / f"{_ABANDONED}{saved.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    saved.rename(aside)
 
 
 def _abandoned(run: RunDirectory) -> list[Path]:

@@ -25,6 +25,7 @@ from workbench.worker.checkpoints import CheckpointCallback, make_ready
 from workbench.worker.data.packing import refuse_leaking_packs
 from workbench.worker.data.templates import choose_template
 from workbench.worker.data.training_rows import TrainingRows, training_rows
+from workbench.worker.finite import NonFiniteLossError
 from workbench.worker.objectives import objective_module
 from workbench.worker.probe import ProbeCallback
 from workbench.worker.progress import Progress
@@ -68,7 +69,11 @@ class _Training:
     def run(self) -> Ending | None:
         trainer = self._build_trainer()
         self._control.check_before_training()
-        resuming.train(trainer, self._progress, self._beginning.checkpoint)
+        try:
+            resuming.train(trainer, self._progress, self._beginning.checkpoint)
+        except NonFiniteLossError:
+            self._checkpoints.set_aside_poisoned()
+            raise
         step = trainer.state.global_step
         if self._control.pausing and not self._evaluation.stopped_early:
             self._reporter.paused(step, self._checkpoints.path_of(step))

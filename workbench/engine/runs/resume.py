@@ -1,6 +1,7 @@
 """Going on with a run in its own directory: from its newest good checkpoint, or with the worker that still trains."""
 
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from workbench.engine.runs.resumable import WAY_OUT, damage, differences, faults
 from workbench.engine.runs.state import AT_REST, ENDED
 from workbench.engine.runs.store import RunFollower, summarise
 from workbench.engine.runs.worker_process import living_worker
+
+_NOTICE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,18 @@ def _target(run: RunDirectory) -> tuple[RunDirectory, tuple[RunDirectory, ...]]:
     if states[first] not in AT_REST:
         raise RunError(f"{chain[first].id} is {states[first]}: {place.name} has not ended, so there is nothing to "
                        "resume.", f"Watch it: workbench watch {chain[first].id}")
-    return chain[first], tuple(one for one, state in zip(chain[first + 1:], states[first + 1:], strict=True)
-                               if state in ENDED)
+    later = chain[first + 1:]
+    if states[first] != "paused":
+        _let_them_notice(later)
+    return chain[first], tuple(one for one in later if summarise(one).state in ENDED)
+
+
+def _let_them_notice(stages: Sequence[RunDirectory]) -> None:
+    """Wait until no stage waits any more for one that has just ended: their supervisors are about to say so and leave,
+    and would miss that it goes on."""
+    deadline = time.monotonic() + _NOTICE_SECONDS
+    while time.monotonic() < deadline and any(summarise(stage).state in ("waiting", "queued") for stage in stages):
+        time.sleep(0.05)
 
 
 def _refuse_gaps(chain: Sequence[RunDirectory], place: StageOf) -> None:

@@ -90,5 +90,6 @@ def acknowledged(run: RunDirectory) -> Callable[[Mapping[str, Any]], bool]:
     """Tells of a line of the control file whether a worker before this one answered it. By its id: clocks are set."""
     known: set[str] = set()
     if run.control.exists():
-        known.update(str(event.get("id")) for event in JournalReader(run.events).read() if event.get("type") == "command")
+        events = JournalReader(run.events).read()
+        known.update(str(event.get("id")) for event in events if event.get("type") == "command")
     return lambda line: str(line.get("id")) in known

@@ -99,9 +99,11 @@ def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), evaluating(model):
         torch.manual_seed(seed)
+        # Of a model that diverged nothing could be drawn, and on a GPU the failure would take the device with it: that
+        # its loss is no number is said in its place, at the next log.
         output = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **sampling,
                                 max_new_tokens=max_new_tokens, use_cache=True, min_new_tokens=min_new_tokens or None,
-                                pad_token_id=tokenizer.pad_token_id)
+                                pad_token_id=tokenizer.pad_token_id, remove_invalid_values=True)
     new_tokens = output[:, inputs["input_ids"].shape[1]:]
     return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
 
