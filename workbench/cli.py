@@ -9,7 +9,7 @@ import typer
 
 from workbench import cli_data, cli_memory, cli_queue, cli_runs
 from workbench import cli_support as support
-from workbench.cli_memory import Json, Overrides, RecipeArgument
+from workbench.cli_memory import Force, Json, Overrides, RecipeArgument
 from workbench.cli_runs import Detach, RunArgument
 from workbench.engine.errors import InputError, WorkbenchError
 
@@ -19,11 +19,11 @@ app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions
 
 
 @app.command()
-def demo(json: Json = False, overrides: Overrides = None) -> None:
+def demo(json: Json = False, overrides: Overrides = None, force: Force = False) -> None:
     """Train the built-in model on the built-in glossary: about a minute on two cores."""
     from workbench.engine.paths import recipes_dir
 
-    run = support.launch_recipe(recipes_dir() / "demo.yaml", overrides or [])
+    run = support.launch_recipe(recipes_dir() / "demo.yaml", overrides or [], force)
     if json:
         support.follow_quietly(run)
         show(run.id, json=True)
@@ -37,25 +37,27 @@ def demo(json: Json = False, overrides: Overrides = None) -> None:
 def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None,
          gpu: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Plan for a GPU that isn't here, idle, "
                                                        "e.g. H100-80GB; may be repeated.")] = None) -> None:
-    """Show the memory table, what fits, steps and warnings of a recipe."""
+    """Show the memory table, what fits, steps, warnings and what would go wrong at the start of a recipe."""
     from workbench import console
+    from workbench.engine.preflight import preflight
 
     made = support.plan_recipe(support.load(recipe, overrides or []), recipe, gpu or [])
+    checks = preflight(made, recipe.resolve().parent)
     if json:
-        console.print_json(made.to_json())
+        console.print_json({**made.to_json(), "preflight": [check.to_json() for check in checks]})
     else:
-        print(console.plan_text(made))
+        print(f"{console.plan_text(made)}\n\n{console.checks_text(made, checks)}")
     if made.problems:
         raise typer.Exit(2)
 
 
 @app.command()
 def train(recipe: RecipeArgument, detach: Detach = False,
-          json: Json = False, overrides: Overrides = None,
+          json: Json = False, overrides: Overrides = None, force: Force = False,
           name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
           queue: cli_queue.Queue = False) -> None:
     """Launch a recipe. It outlives this terminal; without --detach its lines are shown, Ctrl-C leaves it running."""
-    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])], queue)
+    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])], force, queue)
     support.after_launch(run, detach, json)
 
 

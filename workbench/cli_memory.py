@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE",
                                                      help="Change a setting, e.g. training.learning_rate=1e-4.")]
+Force = Annotated[bool, typer.Option("--force", help="Start in spite of what the preflight found, a bad model or "
+                                                     "dataset excepted.")]
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file (YAML).")]
 
 

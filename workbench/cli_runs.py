@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workbench import cli_support as support
-from workbench.cli_memory import Json, Overrides
+from workbench.cli_memory import Force, Json, Overrides
 from workbench.cli_queue import Queue
 from workbench.engine.errors import InputError, RunError
 
@@ -22,14 +22,14 @@ def resume(run: RunArgument = "last", overrides: Overrides = None,
            step: Annotated[int | None, typer.Option("--from", metavar="STEP", min=0, help="Go on from the checkpoint "
                                                     "of that step, not the newest; 0: from the beginning.")] = None,
            apply: Annotated[bool, typer.Option(help="Make the changes that its failure suggests.")] = False,
-           queue: Queue = False, detach: Detach = False, json: Json = False) -> None:
+           queue: Queue = False, detach: Detach = False, json: Json = False, force: Force = False) -> None:
     """Go on with a run that was paused, stopped, failed or crashed, from its newest good checkpoint.
 
     --set changes its recipe. Of a pipeline the first unfinished stage goes on, and later ones wait for it again.
     """
     import sys
 
-    resumption = support.prepare_resume(support.find(run), overrides or [], step, apply)
+    resumption = support.prepare_resume(support.find(run), overrides or [], step, apply, force)
     for line in resumption.words:
         print(line, file=sys.stderr if json or detach else sys.stdout, flush=True)
     started = resumption.start(queue)

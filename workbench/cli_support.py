@@ -48,21 +48,45 @@ def plan_recipe(recipe: "Recipe", path: Path, cards: Sequence[str] = ()) -> "Pla
     return make_plan(recipe, path.resolve().parent, gpus, host_snapshot())
 
 
-def launch_recipe(path: Path, overrides: list[str], queue: bool = False) -> "RunDirectory":
-    """Plan a recipe and start it, in the queue's order if it shall; of a pipeline the first stage is returned.
-
-    Raises InputError or RunError."""
+def launch_recipe(path: Path, overrides: list[str], force: bool = False, queue: bool = False) -> "RunDirectory":
+    """Plan a recipe, look at what would go wrong, and start it, in the queue's order if it shall; of a pipeline the
+    first stage is returned. Raises InputError or RunError, and typer.Exit(2) where the preflight refuses."""
     from workbench.engine.runs.launcher import launch
 
     recipe = load(path, overrides)
-    return launch(recipe, plan_recipe(recipe, path), path.resolve().parent, queue=queue)
+    plan = checked(plan_recipe(recipe, path), path, force)
+    return launch(recipe, plan, path.resolve().parent, queue=queue)
 
 
-def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool) -> "Resumption":
-    """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError."""
+def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool,
+                   force: bool = False) -> "Resumption":
+    """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError, and
+    typer.Exit(2) where the preflight refuses."""
     from workbench.engine.runs.resume import prepare_resume as prepare
 
-    return prepare(run, lambda recipe: plan_recipe(recipe, run.recipe), overrides, step=step, apply=apply)
+    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides,
+                   step=step, apply=apply)
+
+
+def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
+    """The plan itself, when nothing speaks against starting it: warnings go to stderr, and `force` passes what may be
+    passed. Raises typer.Exit(2) after saying every problem with its fix. A plan that cannot run is for the launch."""
+    from workbench import console
+    from workbench.engine.preflight import preflight, problems_of
+
+    if plan.problems:
+        return plan
+    checks = preflight(plan, path.resolve().parent)
+    problems = problems_of(checks, force)
+    console.print_checks([check for check in checks if check.status != "ok" and check not in problems])
+    for problem in problems:
+        console.print_error(InputError(problem.message, problem.fix))
+    if problems:
+        if not force and len(problems_of(checks, force=True)) < len(problems):
+            print("--force starts it all the same" + (", once the model or dataset is mended."
+                  if problems_of(checks, force=True) else "."), file=sys.stderr)
+        raise typer.Exit(2)
+    return plan
 
 
 def after_launch(run: "RunDirectory", detach: bool, json: bool, resumed: bool = False) -> None:

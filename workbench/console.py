@@ -12,6 +12,7 @@ from workbench.engine.errors import WorkbenchError
 from workbench.engine.explain.document import Bars, Explanation, Table, to_ascii
 from workbench.engine.figures import age, count, duration, gib, number
 from workbench.engine.planning import Plan
+from workbench.engine.preflight import PreflightCheck
 from workbench.engine.runs.chain import by_chain
 from workbench.engine.runs.store import RunSummary
 from workbench.engine.text import one_line, sanitise
@@ -29,6 +30,23 @@ def print_error(error: WorkbenchError) -> None:
     print(f"error: {sanitise(error.message)}", file=sys.stderr)
     if error.hint:
         print(f"hint: {sanitise(error.hint)}", file=sys.stderr)
+
+
+def print_checks(checks: Sequence[PreflightCheck]) -> None:
+    """What a launch goes on in spite of, on stderr."""
+    for check in checks:
+        print(sanitise(f"warning: {check.message}" + (f" {check.fix}" if check.fix else "")), file=sys.stderr)
+
+
+def checks_text(plan: Plan, checks: Sequence[PreflightCheck]) -> str:
+    """Every check of a preflight on a line, its fix below it; what the plan has said already is left out."""
+    lines = ["before it starts:"]
+    for check in checks:
+        if check.message in {problem.message for problem in plan.problems}:
+            continue
+        lines.append(sanitise(f"  {check.status:<8} {check.id:<11} {check.message}"))
+        lines += [sanitise(f"  {'':<8} {'':<11} {check.fix}")] if check.fix else []
+    return "\n".join(lines)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:

@@ -119,8 +119,8 @@ def test_every_width_of_number_is_read_alike(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "fault"), [
     (b"", "no safetensors file"), (b"\xff" * 8, "no safetensors file"),
-    (b"\x05" + bytes(7) + b"xxxxx", "cannot be read"),
-    (b"\x02" + bytes(7) + b"[]", "cannot be read"), (b"\x02" + bytes(7) + b"{}", "holds no safetensors matrix")])
+    (b"\x05" + bytes(7) + b"xxxxx", "header of .* is damaged"),
+    (b"\x02" + bytes(7) + b"[]", "header of .* is damaged"), (b"\x02" + bytes(7) + b"{}", "holds no")])
 def test_a_broken_weight_file_is_explained(tmp_path: Path, content: bytes, fault: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)
     with pytest.raises(InputError, match=fault):

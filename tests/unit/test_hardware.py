@@ -1,6 +1,7 @@
 """GPUs through a stand-in for NVML: every figure may be missing, and nothing may raise."""
 
 import builtins
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from workbench.engine.hardware.gpus import list_gpus
+from workbench.engine.hardware.gpus import gpu_processes, list_gpus
 from workbench.engine.hardware.host import host_snapshot
 
 
@@ -99,3 +100,15 @@ def test_importing_the_modules_loads_nothing_heavy() -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_who_holds_a_gpu_is_named_the_largest_first() -> None:
+    own, gone = os.getpid(), 2**22 + 1
+    entries = [SimpleNamespace(pid=gone, usedGpuMemory=None), SimpleNamespace(pid=own, usedGpuMemory=7)]
+    found = gpu_processes(nvml(nvmlDeviceGetComputeRunningProcesses=lambda index: entries if index == 0 else []))
+    assert [(process.pid, process.held_bytes) for process in found["GPU-0"]] == [(own, 7), (gone, None)]
+    assert found["GPU-0"][0].name
+    assert found["GPU-0"][0].user
+    assert (found["GPU-0"][1].name, found["GPU-1"]) == (None, ())
+    assert gpu_processes(nvml(nvmlInit=None)) == {}
+    assert gpu_processes(nvml(nvmlDeviceGetComputeRunningProcesses=None))["GPU-0"] == ()

@@ -126,7 +126,7 @@ def test_a_cancelled_inspection_leaves_the_worker_warm(inspector: Inspector, tmp
 def test_what_cannot_be_used_is_a_sentence(inspector: Inspector, tmp_path: Path) -> None:
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare" / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(InputError, match="There is no tokenizer of") as raised:
+    with pytest.raises(InputError, match="has no tokenizer in") as raised:
         inspector.inspect(recipe("glossary", model=str(tmp_path / "bare")), None)
     assert "--model tiny-base" in (raised.value.hint or "")
     with pytest.raises(InputError, match="no such file"):

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from workbench.engine.objectives import ObjectiveId
 from workbench.engine.recipe_data import DatasetPart, DatasetSettings, DataSettings
 from workbench.engine.recipe_objectives import DpoSettings, KtoSettings, OrpoSettings, RewardSettings, RlhfSettings
-from workbench.engine.recipe_section import Positive, Section, Strings
+from workbench.engine.recipe_section import LARGEST, Positive, Section, Strings
 from workbench.engine.text import slug
 from workbench.engine.tuning import TuningId, default_learning_rate
 
@@ -44,7 +44,7 @@ class TrainingSettings(Section):
 
     num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
     """Passes over the dataset."""
-    max_steps: Annotated[int, Field(ge=-1)] = -1
+    max_steps: Annotated[int, Field(ge=-1, le=LARGEST)] = -1
     """Stop after this many optimizer steps; -1 means by epochs."""
     per_device_train_batch_size: Positive = 4
     """Rows a GPU handles at once: memory grows with it."""
@@ -96,7 +96,7 @@ class TrainingSettings(Section):
     """The metric of an evaluation that tells which checkpoint is best."""
     greater_is_better: bool | None = None
     """Whether more of that metric is better; default: no for a loss or a perplexity, yes for all others."""
-    seed: Annotated[int, Field(ge=0)] = 42
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seed of the weights' initialisation, the data order and the sampling."""
 
 
@@ -134,7 +134,7 @@ class HardwareSettings(Section):
 class FailureSettings(Section):
     """What is done by itself when training fails."""
 
-    resume: Annotated[int, Field(ge=0)] = 0
+    resume: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """Go on from the last good checkpoint so many times after the worker was killed, hung or met an error."""
     halve_batch: bool = False
     """After running out of memory go on with half the per_device_train_batch_size and twice the

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from workbench.engine.recipe_section import Positive, Section
+from workbench.engine.recipe_section import LARGEST, Positive, Section
 
 FindingId = Literal["rejected-rows", "duplicates", "equal-pair", "control-characters", "eval-overlap",
                     "truncated", "fully-masked", "eos-not-trained", "double-bos"]
@@ -104,7 +104,7 @@ class DataSettings(Section):
     allow: Annotated[Annotated[Literal["all"], Tag("[one]")] | Annotated[
         tuple[FindingId, ...], Field(strict=False), Tag("[several]")], Discriminator(_one_or_several)] = ()
     """Findings of the data check that do not keep the run from starting, by their names in `workbench data`."""
-    max_rejected_rows: Annotated[int, Field(ge=0)] = 0
+    max_rejected_rows: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """Unusable rows that are set aside into rejected_rows.jsonl before the run is refused."""
     chat_template: str = "auto"
     """auto: the model's own, else plain; or chatml, llama-3, alpaca, plain, or a Jinja file."""

@@ -1,66 +1,48 @@
 """Recipes as YAML: strict reading with file and line, dotted overrides, writing that keeps comments."""
 
-import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent, NodeEvent, ScalarEvent
 
 from workbench.engine.atomic import write_atomic
 from workbench.engine.errors import InputError
 from workbench.engine.pipeline import says, stage_data
 from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_yaml import Problem, RecipeError, dump_yaml, load_yaml, plain
 from workbench.engine.text import nearest, one_line
 
+__all__ = ["Problem", "RecipeError", "load_recipe", "parse_recipe", "recipe_from_data", "recipe_to_yaml", "save_recipe",
+           "update_yaml"]
+
 MAX_RECIPE_BYTES = 1_000_000
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a recipe: the dotted `field` it concerns ("" for the whole), the 1-based `line` if known."""
-
-    field: str
-    message: str
-    line: int | None = None
-
-
-class RecipeError(InputError):
-    """A recipe that cannot be used; `problems` holds every fault, the message is the first."""
-
-    def __init__(self, source: str, problems: Sequence[Problem], hint: str | None = None) -> None:
-        first = problems[0]
-        where = f"{source}:{first.line}" if first.line else source
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        super().__init__(f"{where}: {first.message}{more}", hint)
-        self.problems = tuple(problems)
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     """The recipe in a file, with `key.sub=value` overrides applied. Raises RecipeError or InputError."""
     try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
+        with path.open("rb") as file:  # a device or a pipe has no size to ask for
+            data = file.read(MAX_RECIPE_BYTES + 1)
+        if len(data) > MAX_RECIPE_BYTES:
             raise InputError(f"{path} is larger than 1 MB: this is not a recipe.")
-        text = path.read_text(encoding="utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text (byte {error.start}).", "Save it as UTF-8.") from None
     except OSError as error:
         raise InputError(f"Cannot read the recipe {path}: {error.strerror}.") from None
+    except ValueError:  # a NUL in the path
+        raise InputError(f"Cannot read the recipe {path}: no file can be called so.") from None
     return parse_recipe(text, str(path), overrides)
 
 
 def parse_recipe(text: str, source: str = "recipe", overrides: Iterable[str] = ()) -> Recipe:
     """The recipe in a YAML (or JSON) text. Raises RecipeError."""
     data = _read_yaml(text, source)
-    plain: dict[str, Any] = _plain(data)
-    overridden = [_apply_override(plain, item) for item in overrides]
-    return recipe_from_data(plain, source, data, overridden)
+    settings: dict[str, Any] = plain(data)
+    overridden = [_apply_override(settings, item) for item in overrides]
+    return recipe_from_data(settings, source, data, overridden)
 
 
 def recipe_from_data(data: dict[str, Any], source: str = "recipe", document: CommentedMap | None = None,
@@ -90,44 +72,12 @@ def _validated(data: dict[str, Any], source: str, document: CommentedMap | None,
 
 
 def _read_yaml(text: str, source: str) -> CommentedMap:
-    """The document, refused when it holds what a recipe never needs: aliases, anchors, tags, duplicate keys."""
-    yaml = YAML(typ="rt")
-    yaml.preserve_quotes = True
-    try:
-        for event in YAML(typ="rt").parse(io.StringIO(text)):
-            if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
-                raise RecipeError(source, [Problem("", "aliases and anchors (& and *) are not allowed in a recipe",
-                                                   event.start_mark.line + 1)], "Write the value out.")
-            tag = getattr(event, "tag", None)
-            if tag and not (isinstance(event, ScalarEvent) and str(tag) == "!"):
-                raise RecipeError(source, [Problem("", f"the tag {tag} is not allowed in a recipe",
-                                                   event.start_mark.line + 1)], "Remove it.")
-        data = yaml.load(text)
-    except DuplicateKeyError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise RecipeError(source, [Problem("", one_line(str(error.problem), 100), line)]) from None
-    except MarkedYAMLError as error:
-        mark = error.problem_mark
-        message = f"not valid YAML: {one_line(str(error.problem or error.context), 120)}"
-        raise RecipeError(source, [Problem("", message, mark.line + 1 if mark else None)]) from None
-    except (YAMLError, RecursionError, ValueError) as error:
-        raise RecipeError(source, [Problem("", f"not valid YAML: {one_line(str(error), 120)}")]) from None
+    """The document of a recipe. Raises RecipeError."""
+    data = load_yaml(text, source)
     if not isinstance(data, CommentedMap):
         what = "empty" if data is None else "not a mapping of settings"
         raise RecipeError(source, [Problem("", f"the recipe is {what}")], "It needs at least `model` and `dataset`.")
     return data
-
-
-def _plain(value: Any) -> Any:
-    """YAML nodes as builtins; ruamel's number and string types are subclasses that would leak into the models."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    return value
 
 
 def _apply_override(data: dict[str, Any], item: str) -> str:
@@ -136,14 +86,14 @@ def _apply_override(data: dict[str, Any], item: str) -> str:
     if not equals or not key:
         raise InputError(f"--set {item}: expected key=value.", "For example --set training.learning_rate=1e-4.")
     try:
-        value = _plain(YAML(typ="rt").load(raw)) if raw.strip() else None
-    except YAMLError:
-        raise InputError(f"--set {item}: the value is not valid YAML.") from None
+        value = plain(load_yaml(raw, key)) if raw.strip() else None
+    except RecipeError as error:
+        raise InputError(f"--set {one_line(item, 120)}: {error.problems[0].message}.", error.hint) from None
     target: Any = data
     *parents, last = key.split(".")
     for parent in parents:
         if isinstance(target, list):
-            if not parent.isdecimal() or int(parent) >= len(target):
+            if not parent.isdecimal() or len(parent) > 9 or int(parent) >= len(target):
                 raise InputError(f"--set {item}: there is no {parent} in a list of {len(target)}; the first is 0.")
             inner = target[int(parent)]
         else:
@@ -161,10 +111,13 @@ def _apply_override(data: dict[str, Any], item: str) -> str:
 
 def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str], place: Sequence[Any]) -> Problem:
     # A union adds its branches' names to the location; only real keys and indices are the user's words.
-    inner = [part for part in error["loc"] if not (isinstance(part, str) and ("[" in part or part == "function"))]
+    kind = error["type"]
+    *outer, last = error["loc"] or ("",)
+    inner = [part for part in outer if not _names_a_branch(part)]
+    if kind == "extra_forbidden" or not _names_a_branch(last):
+        inner.append(last)
     location = [*place, *inner]
     field = ".".join(str(part) for part in location)
-    kind = error["type"]
     if kind == "extra_forbidden":
         known = known_fields(inner[:-1])
         guess = nearest(str(location[-1]), known)
@@ -182,6 +135,10 @@ def _problem(error: Any, data: CommentedMap | None, overridden: Sequence[str], p
     if field in overridden:
         return Problem(field, f"--set {message}")
     return Problem(field, message, _line_of(location, data))
+
+
+def _names_a_branch(part: object) -> bool:
+    return isinstance(part, str) and ("[" in part or part == "function")
 
 
 def known_fields(location: Sequence[Any]) -> list[str]:
@@ -222,7 +179,7 @@ def recipe_to_yaml(recipe: Recipe, full: bool = False) -> str:
     """The recipe as YAML: only what differs from the defaults, or everything when `full`."""
     data = recipe.model_dump(mode="json", exclude_defaults=not full)
     ordered = {key: data[key] for key in Recipe.model_fields if key in data}
-    return _dump(ordered)
+    return dump_yaml(ordered)
 
 
 def update_yaml(text: str, recipe: Recipe) -> str:
@@ -230,7 +187,7 @@ def update_yaml(text: str, recipe: Recipe) -> str:
     document = _read_yaml(text, "recipe")
     before = parse_recipe(text).model_dump(mode="json")
     _merge(document, before, recipe.model_dump(mode="json"))
-    return _dump(document)
+    return dump_yaml(document)
 
 
 def _merge(document: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -246,16 +203,6 @@ def _merge(document: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -
             _merge(document[key], before.get(key) or {}, value)
         else:
             document[key] = value
-
-
-def _dump(data: Any) -> str:
-    yaml = YAML(typ="rt")
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.allow_unicode = True
-    stream = io.StringIO()
-    yaml.dump(data, stream)
-    return stream.getvalue()
 
 
 def save_recipe(path: Path, recipe: Recipe, origin: Path | None = None) -> None:

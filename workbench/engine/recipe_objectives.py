@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from workbench.engine.recipe_section import Positive, Section, Strings
+from workbench.engine.recipe_section import LARGEST, Positive, Section, Strings
 
 NotNegative = Annotated[float, Field(ge=0)]
 
@@ -55,7 +55,7 @@ class RlhfSettings(Section):
     or json; several are added up."""
     reward_weights: Annotated[tuple[float, ...], Field(strict=False)] | None = None
     """The weight of each reward, when there are several."""
-    num_generations: Annotated[int, Field(ge=2)] | None = None
+    num_generations: Annotated[int, Field(ge=2, le=LARGEST)] | None = None
     """Answers per prompt; default: up to 8, as the batch divides."""
     max_completion_length: Positive | None = None
     """Tokens an answer may have; default: 256, or half of max_length."""

@@ -1,14 +1,20 @@
 """The worker's entry: `python -m workbench.worker train RUN-ID [--from CHECKPOINT]`; `serve` and `rehearse` for the
 screen."""
 
+import faulthandler
 import logging
 import os
 import sys
 import warnings
 
+from workbench.engine.redaction import redact_streams
+
 
 def main(arguments: list[str]) -> int:
     """Do one job; the exit code says how it went."""
+    # A crash in native code leaves its Python frames in the log: all the evidence there is.
+    faulthandler.enable()
+    redact_streams()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

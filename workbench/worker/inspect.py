@@ -10,16 +10,17 @@ from typing import Any
 
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from workbench.engine.catalog.completeness import IncompleteModelError
 from workbench.engine.catalog.models import ModelSource, resolve_model
 from workbench.engine.data.chat_template import NAMES, resolve_chat_template
 from workbench.engine.data.check import CheckCancelled, StructureReport, check_structure, first_rows
 from workbench.engine.data.examples import Located
 from workbench.engine.data.facts import epoch_rows, trained_rows
 from workbench.engine.errors import InputError
+from workbench.engine.hub import HubError
 from workbench.engine.recipe import Recipe
 from workbench.engine.text import one_line
 from workbench.worker.data.examples import read_anywhere
-from workbench.worker.data.hub import offline_when_unreachable
 from workbench.worker.data.prepared import pack
 from workbench.worker.data.templates import TemplateChoice, choose_template
 from workbench.worker.data.token_facts import BATCH, PACKS, TokenFacts, generation_ends
@@ -93,15 +94,13 @@ class Inspector:
 
 def _load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
     try:
-        if source.path is not None:
-            return load_tokenizer(source)
-        with offline_when_unreachable():
-            return load_tokenizer(source)
+        return load_tokenizer(source)
+    except (IncompleteModelError, HubError) as error:
+        message, hint = error.message, error.hint
     except (OSError, ValueError) as error:
-        where = f"in {source.path}" if source.path is not None else "on this disk, and the Hub did not give it"
-        raise InputError(f"There is no tokenizer of {source.name} {where}: {one_line(str(error), 160)}",
-                         f"Download it: hf download {source.name} --include '*.json' 'tokenizer*' '*.jinja'. Or look "
-                         "at the rows with another model's: --model tiny-base.") from None
+        message = f"The tokenizer of {source.name} cannot be loaded: {one_line(str(error), 160)}"
+        hint = f"Download it: hf download {source.name} --include '*.json' 'tokenizer*' '*.jinja'."
+    raise InputError(message, f"{hint or ''} Or look at the rows with another model's: --model tiny-base.".strip())
 
 
 def _every_row(recipe: Recipe, base_dir: Path | None) -> Iterator[Located]:

@@ -1,6 +1,5 @@
 """Models and tokenizers from disk or the Hub: safetensors only, no foreign code, an explicit dtype."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +12,12 @@ from transformers import (
 )
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
+from workbench.engine.catalog.completeness import refuse_own_code
 from workbench.engine.catalog.models import ModelSource
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import QuantizationSettings
 from workbench.worker.data.templates import PLAIN_TEMPLATE
+from workbench.worker.fetching import model_folder
 
 SCORE_HEAD = "score"
 """The head of transformers' sequence classifiers over decoders, which peft trains in full."""
@@ -51,9 +52,12 @@ def load_tokenizer(source: ModelSource) -> tuple[PreTrainedTokenizerBase, bool]:
     An adapter's own tokenizer has the template that it learned with, so it comes first. A model without a chat template
     gets the plain one. No weights are needed. Raises InputError.
     """
-    _refuse_own_code(source)
     adapter = source.adapter
-    saved = adapter if adapter is not None and (adapter / "tokenizer_config.json").is_file() else _reference(source)
+    if adapter is not None and (adapter / "tokenizer_config.json").is_file():
+        saved = adapter
+        refuse_own_code(saved, source.label)
+    else:
+        saved = model_folder(source, weights=False)
     tokenizer = AutoTokenizer.from_pretrained(str(saved), trust_remote_code=False)
     if tokenizer.eos_token is None:
         raise InputError(f"The tokenizer of {source.name} has no EOS token, so a model could never learn to stop.")
@@ -71,13 +75,13 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
 
     `rewards`: with a head that gives one score in place of logits; where the files have none, it begins random.
     """
-    refuse_foreign_code(source)
+    folder = model_folder(source)
     options: dict[str, Any] = {"num_labels": 1} if rewards else {}
     if quantization is not None:
         options["quantization_config"] = bitsandbytes_config(quantization, dtype, rewards)
     kind = AutoModelForSequenceClassification if rewards else AutoModelForCausalLM
     model, report = kind.from_pretrained(
-        _reference(source), dtype=dtype, device_map={"": device}, attn_implementation=attn_implementation,
+        str(folder), dtype=dtype, device_map={"": device}, attn_implementation=attn_implementation,
         use_safetensors=True, trust_remote_code=False, output_loading_info=True, **options)
     # transformers fills what is missing with random numbers and goes on.
     if missing := {key for key in report["missing_keys"] if not (rewards and key.startswith(SCORE_HEAD))}:
@@ -120,21 +124,3 @@ def bitsandbytes_config(quantization: QuantizationSettings, dtype: torch.dtype,
         return BitsAndBytesConfig(load_in_8bit=True, **skipped)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype,
                               bnb_4bit_use_double_quant=quantization.double_quantization, **skipped)
-
-
-def refuse_foreign_code(source: ModelSource) -> None:
-    """Raise InputError for a model that brings its own Python code or only pickled weights."""
-    _refuse_own_code(source)
-    if source.path is not None and not any(Path(source.path).glob("*.safetensors")):
-        raise InputError(f"{source.name} has no safetensors weights in {source.path}.",
-                         "Pickled weights (.bin, .pt) can run code when loaded and are not read; convert them first.")
-
-
-def _refuse_own_code(source: ModelSource) -> None:
-    if source.config.get("auto_map"):
-        raise InputError(f"{source.name} brings its own Python code (auto_map), which the workbench never runs.",
-                         "Use a model of an architecture that transformers itself knows.")
-
-
-def _reference(source: ModelSource) -> str:
-    return str(source.path) if source.path is not None else source.name

@@ -10,6 +10,7 @@ from workbench.engine.runs.control import Command
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.postmortem import Ending
+from workbench.engine.redaction import redact
 from workbench.engine.text import sanitise
 
 
@@ -55,7 +56,8 @@ class Reporter:
 
     def samples(self, step: int, prompts: list[str], texts: list[str]) -> None:
         """What the model answered to each prompt at a step."""
-        lines = b"".join(orjson.dumps({"step": step, "prompt": sanitise(prompt), "text": sanitise(text)}) + b"\n"
+        lines = b"".join(orjson.dumps({"step": step, "prompt": redact(sanitise(prompt)),
+                                      "text": redact(sanitise(text))}) + b"\n"
                          for prompt, text in zip(prompts, texts, strict=True))
         with self.run.samples.open("ab") as file:
             file.write(lines)

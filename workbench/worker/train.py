@@ -4,12 +4,12 @@ import logging
 import signal
 import sys
 import traceback
-from dataclasses import replace
+from contextlib import suppress
 
-from workbench.engine.errors import WorkbenchError
 from workbench.engine.runs.directory import find_run
+from workbench.engine.runs.inquest import ending_of_exception
 from workbench.engine.runs.liveness import acquire_lock
-from workbench.engine.runs.postmortem import STOPPED, Ending, explain_exception
+from workbench.engine.runs.postmortem import EXIT_UNWRITABLE, STOPPED, Ending
 from workbench.worker.beat import start_beating
 from workbench.worker.reporter import Reporter
 from workbench.worker.stopping import Beginning, PauseRequestedError, StopRequestedError, stop_while_loading
@@ -47,11 +47,13 @@ def main(run_id: str, checkpoint: str | None = None) -> int:
         reporter.paused(beginning.step, checkpoint)
         ending = None
     except Exception as error:  # the journal must say how every run ended
-        traceback.print_exc()
-        ours = isinstance(error, WorkbenchError)
-        ending = explain_exception(type(error).__name__, error.message if ours else str(error), ours)
-        if ours and error.hint:
-            ending = replace(ending, suggestion=error.hint)
-    if ending is not None:
+        with suppress(OSError):  # the log is on the disk that may be full
+            traceback.print_exc()
+        ending = ending_of_exception(run, error)
+    if ending is None:
+        return 0
+    try:
         reporter.ended(ending)
-    return 1 if ending is not None and ending.outcome == "failed" else 0
+    except OSError:
+        return EXIT_UNWRITABLE  # the supervisor has a reserve, and says it
+    return 1 if ending.outcome == "failed" else 0

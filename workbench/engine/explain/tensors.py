@@ -1,21 +1,18 @@
 """A bounded look into a model's weight files: whole rows of one matrix, read without torch.
 
-A safetensors file is 8 bytes (the header's length, little-endian), a JSON header {name: {dtype, shape, data_offsets}},
-and the raw numbers (github.com/huggingface/safetensors). Its own reader gives arrays of numpy, which has no bfloat16.
+safetensors' own reader gives arrays of numpy, which has no bfloat16.
 """
 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
+from workbench.engine.catalog.safetensors_file import stored_tensors
 from workbench.engine.errors import InputError
 
-# The limit of the safetensors library; a header beyond it is a broken or hostile file.
-_LARGEST_HEADER = 100_000_000
 _FORMATS = {"F16": "e", "F32": "f", "F64": "d"}
 _WIDTHS = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 
@@ -95,17 +92,6 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _matrices(path: Path) -> Iterator[StoredMatrix]:
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 0 < length <= _LARGEST_HEADER:
-                raise InputError(f"{path} is no safetensors file.", "Is the download complete?")
-            header: dict[str, Any] = orjson.loads(file.read(length))
-            for name, entry in header.items():
-                if name == "__metadata__" or entry["dtype"] not in _WIDTHS or len(entry["shape"]) != 2:
-                    continue
-                rows, columns = entry["shape"]
-                if rows > 0 and columns > 0:
-                    yield StoredMatrix(path, name, entry["dtype"], rows, columns, 8 + length + entry["data_offsets"][0])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} cannot be read as safetensors: {error}.", "Is the download complete?") from error
+    for tensor in stored_tensors(path):
+        if tensor.dtype in _WIDTHS and len(tensor.shape) == 2 and tensor.size:
+            yield StoredMatrix(path, tensor.name, tensor.dtype, *tensor.shape, tensor.start)

@@ -21,6 +21,17 @@ class Gpu:
     power_watts: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that holds memory on a GPU. `held_bytes` is None where the driver does not say, `name` and `user` where
+    the process is not to be seen: another container's, or another user's."""
+
+    pid: int
+    held_bytes: int | None
+    name: str | None
+    user: str | None
+
+
 def list_gpus(nvml: Any | None = None) -> list[Gpu]:
     """Every GPU that NVML lists. No driver or no library gives an empty list, never an exception.
 
@@ -56,6 +67,40 @@ def visible(gpus: Sequence[Gpu], environment: Mapping[str, str] = os.environ) ->
         return list(gpus)
     names = [name.strip() for name in allowed.split(",")]
     return [gpu for gpu in gpus if is_named(gpu.index, gpu.uuid, names)]
+
+
+def gpu_processes(nvml: Any | None = None) -> dict[str, tuple[GpuProcess, ...]]:
+    """Who computes on each GPU, by its UUID, the largest first. Never raises; empty where NVML does not say."""
+    library = nvml if nvml is not None else _import_pynvml()
+    if library is None:
+        return {}
+    try:
+        library.nvmlInit()
+    except Exception:  # see list_gpus
+        return {}
+    try:
+        return dict(_processes(library, index) for index in range(_ask(library.nvmlDeviceGetCount) or 0))
+    finally:
+        _ask(library.nvmlShutdown)
+
+
+def _processes(nvml: Any, index: int) -> tuple[str, tuple[GpuProcess, ...]]:
+    handle = _ask(nvml.nvmlDeviceGetHandleByIndex, index)
+    uuid = _text(_ask(nvml.nvmlDeviceGetUUID, handle)) or f"index-{index}"
+    found = [_process(entry) for entry in _ask(nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()]
+    return uuid, tuple(sorted(found, key=lambda process: -(process.held_bytes or 0)))
+
+
+def _process(entry: Any) -> GpuProcess:
+    import psutil
+
+    held = getattr(entry, "usedGpuMemory", None)
+    try:
+        seen = psutil.Process(int(entry.pid))
+        who = seen.name(), seen.username()
+    except psutil.Error:
+        return GpuProcess(int(entry.pid), int(held) if held else None, None, None)
+    return GpuProcess(int(entry.pid), int(held) if held else None, *who)
 
 
 def _import_pynvml() -> Any | None:

@@ -1,18 +1,17 @@
 """After a worker is gone: what its end was, what is prepared for another one, and the last word on a full disk."""
 
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from workbench.engine.runs.attempts import Restart
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.going_on import clear_desk, newest_checkpoint, replace_recipe, step_of
+from workbench.engine.runs.inquest import Before, ending_of_worker
 from workbench.engine.runs.journal import Event, Journal
-from workbench.engine.runs.postmortem import Ending, explain_exit
+from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.reserve import has_room, is_full, release_reserve
 
 # How long a last word waits for room on a full disk, after the room kept for it was not enough.
@@ -42,9 +41,10 @@ def last_word(run: RunDirectory, type_: str, fields: Mapping[str, Any], wait: Ca
         wait()
 
 
-def ending_of(run: RunDirectory, returncode: int | None, stopping: bool, hung_minutes: float | None) -> Ending:
-    """The ending of a worker that wrote none. `returncode`: None where it was another supervisor's child;
-    `hung_minutes`: how long it gave no sign of life, where it was ended for that."""
+def ending_of(run: RunDirectory, before: Before, returncode: int | None, stopping: bool,
+              hung_minutes: float | None) -> Ending:
+    """The ending of a worker that wrote none. `before`: how things stood when it started. `returncode`: None where it
+    was another supervisor's child. `hung_minutes`: how long it gave no sign of life, where it was ended for that."""
     go_on = f"workbench resume {run.id}"
     if hung_minutes is not None:
         return Ending("failed", "hang", f"The worker gave no sign of life for {hung_minutes:g} minutes, so it was "
@@ -54,7 +54,7 @@ def ending_of(run: RunDirectory, returncode: int | None, stopping: bool, hung_mi
     if returncode is None:
         return Ending("failed", "killed", "The worker died without a word. Its first supervisor had died before it, so "
                       "nothing says how.", f"Go on from its last checkpoint: {go_on}")
-    ending = explain_exit(returncode, _tail_text(run.log), stopping=stopping)
+    ending = ending_of_worker(run, before, returncode, stopping)
     if ending.cause == "error" and not has_room(run):
         return Ending("failed", "disk", f"The disk is full: {run.path}", f"Free some space, then go on: {go_on}")
     return ending
@@ -94,12 +94,3 @@ def changed(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
         name, _, rest = key.partition(".")
         result[name] = changed(result.get(name) or {}, {rest: value}) if rest else value
     return result
-
-
-def _tail_text(path: Path, size: int = 16_384) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - size, 0))
-            return file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -27,7 +27,8 @@ class Command:
 
 
 def send_command(run: RunDirectory, name: CommandName) -> Command:
-    """Append a command to the run's control file. Raises RunError when nobody is there to obey."""
+    """Append a command to the run's control file. Raises RunError when nobody is there to obey, or it cannot be
+    written."""
     rest = find_rest(run.events)
     # One that failed may be started again by its supervisor, which must hear of a stop before it does.
     at_rest = rest is not None and rest.get("outcome") != "failed"
@@ -36,11 +37,14 @@ def send_command(run: RunDirectory, name: CommandName) -> Command:
     command = Command(secrets.token_hex(4), name)
     line = orjson.dumps({"id": command.id, "command": name, "time": round(time.time(), 3)}) + b"\n"
     # One write under O_APPEND: two screens cannot tear each other's lines.
-    descriptor = os.open(run.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(run.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RunError(f"{run.id} cannot be told to {name}: {error.strerror}.") from None
     return command
 
 

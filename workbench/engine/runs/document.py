@@ -4,11 +4,15 @@ from dataclasses import asdict
 from typing import Any
 
 from workbench.engine.errors import WorkbenchError
+from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_diff import applied
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.chain import stage_of
+from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import encode_number
+from workbench.engine.runs.manifest import MANIFEST
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks
-from workbench.engine.runs.state import metric_points
+from workbench.engine.runs.state import CheckpointInfo, RunState, metric_points
 from workbench.engine.runs.store import RunFollower
 
 
@@ -16,14 +20,18 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
     """Everything known of a run that was refreshed: keys as in the interface's list, numbers as JSON can carry them."""
     run, state = follower.run, follower.state
     try:
-        recipe: dict[str, Any] | None = load_recipe(run.recipe).model_dump(mode="json")
+        recipe: Recipe | None = load_recipe(run.recipe)
     except WorkbenchError:
         recipe = None
+    good = last_good_checkpoint(run, state)
     losses, place = state.metrics.get("train/loss"), stage_of(run)
     return {
         "id": run.id, "name": run.name, "directory": str(run.path), "state": follower.name, "phase": state.phase,
         "cause": state.cause, "explanation": state.explanation, "suggestion": state.suggestion,
-        "step": state.step, "total_steps": state.total_steps, "epoch": state.epoch,
+        "evidence": list(state.evidence), "suggested_changes": state.changes,
+        "recipe_diff": [asdict(change) for change in applied(recipe, state.changes)] if recipe else [],
+        "last_good_checkpoint": {"step": good.step, "path": str(run.path / good.path)} if good else None,
+        "restarts": state.restarts, "step": state.step, "total_steps": state.total_steps, "epoch": state.epoch,
         "losses": metric_points(losses) if losses else [],
         "metrics": {name: metric_points(series) for name, series in sorted(state.metrics.items())},
         "samples": [{"step": s.step, "prompt": s.prompt, "text": s.text} for s in follower.samples],
@@ -35,5 +43,13 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
         "memory": asdict(memory_peaks(state, estimated_peak(run))),
         "trainable_parameters": state.trainable_parameters, "parameters": state.parameters, "device": state.device,
         "pipeline": place.to_json() if place else None,
-        "recipe": recipe, "started": state.started, "ended": state.ended, "damaged_lines": follower.corrupt,
+        "recipe": recipe.model_dump(mode="json") if recipe else None,
+        "started": state.started, "ended": state.ended, "damaged_lines": follower.corrupt,
     }
+
+
+def last_good_checkpoint(run: RunDirectory, state: RunState) -> CheckpointInfo | None:
+    """The newest checkpoint that verified when it was written and is still there; its bytes are not read again here."""
+    kept = (checkpoint for checkpoint in state.checkpoints
+            if checkpoint.verified and (run.path / checkpoint.path / MANIFEST).is_file())
+    return max(kept, key=lambda checkpoint: checkpoint.step, default=None)

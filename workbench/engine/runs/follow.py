@@ -2,11 +2,16 @@
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from workbench.engine.errors import WorkbenchError
 from workbench.engine.figures import count, duration, gib, number
+from workbench.engine.recipe_diff import applied, value_words
+from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.chain import neighbours, stage_of
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.document import last_good_checkpoint
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
 from workbench.engine.runs.series import MetricSeries
 from workbench.engine.runs.state import CheckpointInfo, Sample
@@ -111,6 +116,27 @@ def evaluation_line(follower: RunFollower, index: int) -> str:
     return f"  step {loss.steps[index]} · held-out loss {number(loss.values[index])}{words}"
 
 
+def _way_on(follower: RunFollower) -> Iterator[str]:
+    """Of a run that did not come to its end: from where it goes on, with what changes, by which command."""
+    if follower.name not in ("failed", "crashed", "paused"):
+        return
+    run, changes = follower.run, follower.state.changes
+    good = last_good_checkpoint(run, follower.state)
+    yield f"last good checkpoint: {f'step {good.step}' if good else 'none, so it would begin anew'}"
+    if changes:
+        yield from (f"change: {words}" for words in changes_words(run, changes))
+        yield f"apply and go on: workbench resume {run.id} --apply"
+    yield f"go on {'unchanged' if changes else 'with it'}: workbench resume {run.id}"
+
+
+def changes_words(run: RunDirectory, changes: Mapping[str, Any]) -> tuple[str, ...]:
+    """What dotted settings would change of a run's recipe, a line each."""
+    try:
+        return tuple(change.words for change in applied(load_recipe(run.recipe), changes))
+    except WorkbenchError:
+        return tuple(f"{setting}: {value_words(value)}" for setting, value in changes.items())
+
+
 def checkpoint_words(checkpoint: CheckpointInfo) -> str:
     """A checkpoint in a list: its step, and by what value it is the best."""
     best = f" (best: {number(checkpoint.metric)})" if checkpoint.best else ""
@@ -126,10 +152,12 @@ def ending_lines(follower: RunFollower) -> Iterator[str]:
         yield "Its supervisor died without a word; what was saved is in its directory."
     if state.explanation:
         yield sanitise(state.explanation)
+    yield from (f"  | {sanitise(line)}" for line in state.evidence)
     if state.checkpoints:
         yield f"checkpoints: {', '.join(map(checkpoint_words, state.checkpoints))}"
     if state.suggestion:
         yield f"hint: {sanitise(state.suggestion)}"
+    yield from _way_on(follower)
     peak = state.last("memory/peak_allocated")
     if peak is not None:
         yield f"peak memory {gib(peak, 2)} allocated, {gib(state.last('memory/peak_reserved'), 2)} reserved"

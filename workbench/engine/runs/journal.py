@@ -9,12 +9,15 @@ from typing import Any, Self
 
 import orjson
 
+from workbench.engine.redaction import redact
 from workbench.engine.text import sanitise
 
 VERSION = 1
 _CHUNK = 1 << 20
 # Longer lines are not ours; a reader must not hold an endless one in memory.
 _LONGEST_LINE = 1 << 24
+# No run has so many events or seconds: a line that says so is damaged.
+_MOST = 1 << 48
 
 Event = dict[str, Any]
 
@@ -26,6 +29,8 @@ def encode_number(value: float) -> float | str:
 
 def decode_number(value: object) -> float | None:
     """The number that `encode_number` wrote; None for anything else."""
+    if type(value) is float:
+        return value
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
@@ -38,24 +43,38 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         """Opens for appending; continues the sequence, and seals a partial last line left by a killed writer."""
-        tail = read_tail(path)
-        self._seq = max((event["seq"] for event in tail if isinstance(event.get("seq"), int)), default=-1) + 1
+        *whole, partial = _last_lines(path)
+        self._torn = bool(partial)
+        # Half a line may be whole but for its newline, and counts then.
+        tail = _parse_lines([*whole, partial])
+        self._seq = max((seq for event in tail if type(seq := event.get("seq")) is int and seq < _MOST), default=-1) + 1
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         # Goes on from what the writer before counted: a run's time is that in which it was attended.
-        counted = max((decode_number(event.get("elapsed")) or 0.0 for event in tail), default=0.0)
-        self._began = time.monotonic() - counted
-        if _ends_mid_line(path):
-            os.write(self._file, b"\n")
+        counted = (decode_number(event.get("elapsed")) or 0.0 for event in tail)
+        self._began = time.monotonic() - max((seconds for seconds in counted if 0 <= seconds < _MOST), default=0.0)
 
     def append(self, type_: str, /, durable: bool = False, **fields: Any) -> None:
         """Write one event; `durable` makes it survive a power cut. Raises OSError (a full disk)."""
         head = {"v": VERSION, "seq": self._seq, "time": round(time.time(), 3),
                 "elapsed": round(time.monotonic() - self._began, 3), "type": type_}
         line = orjson.dumps(_encodable({**head, **fields}), option=orjson.OPT_APPEND_NEWLINE)
-        os.write(self._file, line)
+        # Counted also when it cannot be written: half of it may be there, and no two lines have one number.
         self._seq += 1
+        self._write(b"\n" + line if self._torn else line)
         if durable:
             os.fsync(self._file)
+
+    def _write(self, data: bytes) -> None:
+        """All of it; where the disk fills up in its middle, the next line begins on a line of its own."""
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError as error:
+            self._torn = self._torn or written > 0
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        self._torn = False
 
     def close(self) -> None:
         """Close the file."""
@@ -69,20 +88,35 @@ class Journal:
 
 
 class JournalReader:
-    """A follower of a JSON-lines file: each `read` gives what is new and complete. `corrupt` counts skipped lines."""
+    """A follower of a JSON-lines file: each `read` gives what is new and complete. `corrupt` counts skipped lines.
+
+    `generation` counts how often another file stood there, or a shorter one: what was read before is void then, and
+    everything is given again from the start.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._file: tuple[int, int] | None = None
         self.corrupt = 0
+        self.generation = 0
 
     def read(self) -> Iterator[Event]:
         """The complete lines since the last read, as objects; a missing file is an empty one."""
         try:
             with self._path.open("rb") as file:
+                self._notice_another(file.fileno())
                 yield from self._read(file.fileno())
         except FileNotFoundError:
             return
+
+    def _notice_another(self, descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        file = (found.st_dev, found.st_ino)
+        if self._file is not None and (file != self._file or found.st_size < self._offset):
+            self._offset = self.corrupt = 0
+            self.generation += 1
+        self._file = file
 
     def _read(self, descriptor: int) -> Iterator[Event]:
         pending = b""
@@ -90,38 +124,39 @@ class JournalReader:
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
                 self._offset += len(line) + 1
-                event = self._parse(line)
-                if event is not None:
+                try:
+                    event = orjson.loads(line)
+                except orjson.JSONDecodeError:
+                    event = None
+                if isinstance(event, dict):
                     yield event
+                elif line and not line.isspace():
+                    self.corrupt += 1
             if len(pending) > _LONGEST_LINE:
                 self.corrupt += 1
                 self._offset += len(pending)
                 pending = b""
 
-    def _parse(self, line: bytes) -> Event | None:
-        if not line.strip():
-            return None
-        try:
-            event = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            event = None
-        if isinstance(event, dict):
-            return event
-        self.corrupt += 1
-        return None
-
 
 def read_tail(path: Path, size: int = 1 << 16) -> list[Event]:
-    """The complete events in the last `size` bytes of a journal, oldest first."""
+    """The complete events in the last `size` bytes of a journal, oldest first; where there is none in them (a long
+    line, a damaged end), those in so many more bytes that there is one."""
+    return _parse_lines(_last_lines(path, size)[:-1])
+
+
+def _last_lines(path: Path, size: int = 1 << 16) -> list[bytes]:
+    """The lines of the end of a file as `read_tail` bounds it; the last is what follows the last newline."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(end - size, 0))
-            data = file.read()
+            while True:
+                file.seek(max(end - size, 0))
+                lines = file.read(size).split(b"\n")[end > size:] or [b""]
+                if size >= min(end, _LONGEST_LINE) or _parse_lines(lines[:-1]):
+                    return lines
+                size *= 8
     except FileNotFoundError:
-        return []
-    lines = data.split(b"\n")[:-1]
-    return _parse_lines(lines if end <= size else lines[1:])
+        return [b""]
 
 
 def _parse_lines(lines: list[bytes]) -> list[Event]:
@@ -166,19 +201,11 @@ def find_ending(path: Path) -> Event | None:
     return rest if rest is not None and rest["type"] == "ended" else None
 
 
-def _ends_mid_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
-
-
 def _encodable(value: Any) -> Any:
     if isinstance(value, float):
         return encode_number(value)
     if isinstance(value, str):
-        return sanitise(value)
+        return redact(sanitise(value))
     if isinstance(value, dict):
         return {str(key): _encodable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

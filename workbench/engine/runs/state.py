@@ -1,10 +1,11 @@
 """The state of a run: a pure fold of its events, and what liveness adds to it."""
 
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from typing import Any, Literal
 
 from workbench.engine.runs.journal import Event, decode_number, encode_number
-from workbench.engine.runs.series import MetricSeries
+from workbench.engine.runs.series import Metrics, MetricSeries
 
 StateName = Literal["queued", "waiting", "running", "paused", "finished", "stopped", "failed", "crashed", "stalled"]
 STALL_SECONDS = 20.0
@@ -12,6 +13,8 @@ STALL_SECONDS = 20.0
 ENDED: frozenset[str] = frozenset({"finished", "stopped", "failed", "crashed"})
 AT_REST: frozenset[str] = ENDED | {"paused"}
 """States in which nothing more happens by itself."""
+# A guard that speaks at every step of a day must not fill the reader's memory; the newest are kept.
+_MOST_ALERTS = 1000
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,18 @@ class ProbedMemory:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A time that the run went on: from `step`, with `changes` to its recipe. By itself when `cause` says after what,
+    as the `number`th of `of` times; else because somebody asked for it."""
+
+    step: int
+    changes: dict[str, Any]
+    cause: str | None = None
+    number: int | None = None
+    of: int | None = None
+
+
 @dataclass
 class RunState:
     """What the events say so far. Mutable working state of the fold: `apply` each event, in order."""
@@ -92,27 +107,43 @@ class RunState:
     resumed_from: int | None = None
     restarts: int = 0
     """Times that the supervisor went on by itself after a failure."""
-    metrics: dict[str, MetricSeries] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    """Every time that the run went on, by itself or because it was asked for."""
+    metrics: Metrics = field(default_factory=Metrics)
     checkpoints: list[CheckpointInfo] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
     acknowledged: dict[str, str] = field(default_factory=dict)
     """Command id → what came of it."""
     unknown: int = 0
     """Events of a type or shape this version does not know."""
+    repeated: int = 0
+    """Lines that stood in the journal again, or out of order."""
+    _seq: int = -1
 
     def apply(self, event: Event) -> None:
         """Take one event in; anything malformed is counted, never raised."""
-        handler = getattr(self, f"_on_{event.get('type')}", None)
-        if handler is None:
-            self.unknown += 1
+        if self._is_repeated(event):
+            self.repeated += 1
             return
-        elapsed = decode_number(event.get("elapsed"))
-        if elapsed is not None:
-            self.elapsed = elapsed
         try:
-            handler(event)
+            _HANDLERS[event["type"]](self, event)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             self.unknown += 1
+
+    def _is_repeated(self, event: Event) -> bool:
+        """Whether a line stands where the writer did not put it: again, or behind later ones.
+
+        Its number *and* its time lie behind: one damaged line with either of them far ahead hides nothing after it.
+        """
+        seq, elapsed = event.get("seq"), decode_number(event.get("elapsed"))
+        if elapsed is None or not isfinite(elapsed):
+            return False
+        if isinstance(seq, int):
+            if seq <= self._seq and elapsed <= self.elapsed:
+                return True
+            self._seq = seq
+        self.elapsed = elapsed
+        return False
 
     def _on_queued(self, event: Event) -> None:
         self.journal_state = "queued"
@@ -165,11 +196,9 @@ class RunState:
         self._add_metrics(event)
 
     def _add_metrics(self, event: Event) -> None:
-        step = int(event["step"])
-        for name, raw in event["metrics"].items():
-            value = decode_number(raw)
-            if value is not None:
-                self.metrics.setdefault(str(name), MetricSeries()).append(step, value, self.elapsed)
+        decoded = {name: decode_number(raw) for name, raw in event["metrics"].items()}
+        self.metrics.add(int(event["step"]), {name: value for name, value in decoded.items() if value is not None},
+                         self.elapsed)
 
     def _on_sample(self, event: Event) -> None:
         self.phase = ""
@@ -186,6 +215,7 @@ class RunState:
 
     def _on_alert(self, event: Event) -> None:
         self.alerts.append(Alert(int(event.get("step", self.step)), str(event["level"]), str(event["message"])))
+        del self.alerts[:-_MOST_ALERTS]
 
     def _on_guarded(self, event: Event) -> None:
         """A guard found all well; what it finds wrong is an alert, or the run's end."""
@@ -203,8 +233,9 @@ class RunState:
         self.journal_state = "queued"
         self._forget_the_end()
         self.step = self.resumed_from = step
-        for series in self.metrics.values():
-            series.drop_after(step)
+        self.attempts.append(Attempt(step, dict(event.get("changes") or {}), event.get("cause"),
+                                     _whole(event.get("attempt")), _whole(event.get("of"))))
+        self.metrics.drop_after(step)
         self.checkpoints = [checkpoint for checkpoint in self.checkpoints if checkpoint.step <= step]
 
     def _on_ended(self, event: Event) -> None:
@@ -224,6 +255,9 @@ class RunState:
         """The newest value of a metric."""
         series = self.metrics.get(name)
         return series.last if series else None
+
+
+_HANDLERS = {name.removeprefix("_on_"): handler for name, handler in vars(RunState).items() if name.startswith("_on_")}
 
 
 def _whole(value: object) -> int | None:

@@ -30,6 +30,7 @@ class RunFollower:
     def __post_init__(self) -> None:
         self._events = JournalReader(self.run.events)
         self._samples = JournalReader(self.run.samples)
+        self._generations = (0, 0)
 
     def refresh(self) -> bool:
         """Read what is new; True when anything changed. Raises FileNotFoundError when the run was deleted."""
@@ -38,18 +39,31 @@ class RunFollower:
         supervised = is_supervised(self.run)
         changed = False
         for event in self._events.read():
+            self._forget_what_is_void()
             self.state.apply(event)
             changed = True
         for entry in self._samples.read():
+            self._forget_what_is_void()
             if isinstance(entry.get("resumed"), int):
                 self.samples = [sample for sample in self.samples if sample.step <= entry["resumed"]]
             elif isinstance(entry.get("step"), int):
                 self.samples.append(Sample(entry["step"], str(entry.get("prompt")), str(entry.get("text"))))
-        self.corrupt = self._events.corrupt + self._samples.corrupt
+        changed = self._forget_what_is_void() or changed
+        self.corrupt = self._events.corrupt + self._samples.corrupt + self.state.repeated
         self.name = with_liveness(self.state.journal_state, supervised, heartbeat_age(self.run), beat_age(self.run))
         if not self.run.path.is_dir():
             raise FileNotFoundError(self.run.path)
         return changed or before != (self.name, self.corrupt, len(self.samples))
+
+    def _forget_what_is_void(self) -> bool:
+        """Begin anew where another file took a file's place (a copy that was put back); whether it did."""
+        found = (self._events.generation, self._samples.generation)
+        before, self._generations = self._generations, found
+        if found[0] != before[0]:
+            self.state = RunState()
+        if found[1] != before[1]:
+            self.samples = []
+        return found != before
 
     @property
     def ended(self) -> bool:
@@ -106,8 +120,15 @@ def summarise(run: RunDirectory) -> RunSummary:
 
 
 def list_runs() -> list[RunSummary]:
-    """Every run at a glance, newest first."""
-    return [summarise(run) for run in list_run_directories()]
+    """Every run at a glance, newest first; of one that cannot be read no more than that it is there, as crashed."""
+    return [_summary(run) for run in list_run_directories()]
+
+
+def _summary(run: RunDirectory) -> RunSummary:
+    try:
+        return summarise(run)
+    except OSError:
+        return RunSummary(run, "crashed", 0, None, None, _time_in_id(run))
 
 
 def is_supervised(run: RunDirectory) -> bool:

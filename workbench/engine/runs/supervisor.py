@@ -16,6 +16,7 @@ from workbench.engine.runs.control import Command, ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.escalation import Escalation, is_responsive, size_of, stop_patience, work_done
 from workbench.engine.runs.going_on import ResumeRequest, clear_desk, replace_recipe, step_of
+from workbench.engine.runs.inquest import Before
 from workbench.engine.runs.journal import Event, JournalReader, find_rest, read_tail
 from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lock
 from workbench.engine.runs.postmortem import Ending
@@ -49,6 +50,7 @@ class Supervisor:
         self._hung = False
         self._worker: WorkerProcess | None = None
         self._worker_since = 0.0
+        self._before = Before.of(run)
         self._begin_from: str | None = None
         self._recipe: dict[str, Any] = {}
         self._next_beat = 0.0
@@ -173,6 +175,7 @@ class Supervisor:
             worker = None
 
     def _start_worker(self) -> WorkerProcess:
+        self._before = Before.of(self._run)
         source = ["--from", self._begin_from] if self._begin_from else []
         self._worker = WorkerProcess.start(self._run, [*self._command, *source],
                                            {**os.environ, **environment_of(self._gpu or CPU)})
@@ -215,7 +218,7 @@ class Supervisor:
         rest = find_rest(self._run.events)
         if rest is not None and rest["type"] == "paused":
             return "paused"
-        ending = rest or ending_of(self._run, worker.returncode, self._escalation.asked,
+        ending = rest or ending_of(self._run, self._before, worker.returncode, self._escalation.asked,
                                    hung_minutes(self._recipe) if self._hung else None).to_event()
         decision = self._go_on_after(ending, worker)
         self._hung = False

@@ -1,0 +1,102 @@
+"""Gathering what there is to know of a worker's end: the kernel's counters, its log, the checkpoints that verify."""
+
+import os
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workbench.engine.errors import WorkbenchError
+from workbench.engine.figures import gib
+from workbench.engine.hardware.cgroup import MemoryGroup, machine_kills, memory_group
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.manifest import verify
+from workbench.engine.runs.postmortem import Ending, Killer, Raised, explain_chain, explain_exit
+
+if TYPE_CHECKING:
+    from workbench.engine.recipe import Recipe
+
+_LOG_BYTES = 64 << 10
+_LONGEST_CHAIN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """How things stood before a worker started: what the kernel had killed, and where the worker's log begins."""
+
+    group: MemoryGroup
+    machine_kills: int | None
+    log_bytes: int
+
+    @classmethod
+    def of(cls, run: RunDirectory) -> "Before":
+        """Now. A worker is in the group of who starts it."""
+        return cls(memory_group(), machine_kills(), run.log.stat().st_size if run.log.exists() else 0)
+
+
+def ending_of_worker(run: RunDirectory, before: Before, returncode: int, stopping: bool) -> Ending:
+    """The ending of a worker that died without a word. Reads the newest checkpoint to its end."""
+    killer, limit = who_killed(before, memory_group(), machine_kills())
+    return explain_exit(returncode, _log_since(run.log, before.log_bytes), stopping, killer=killer, memory_limit=limit,
+                        recipe=_recipe_of(run), checkpoint=last_good_checkpoint(run))
+
+
+def ending_of_exception(run: RunDirectory, error: BaseException) -> Ending:
+    """The ending of a worker that raised, for the worker itself to write."""
+    text = "".join(traceback.format_exception(error))
+    return explain_chain(chain_of_causes(error), text, _recipe_of(run), last_good_checkpoint(run))
+
+
+def chain_of_causes(error: BaseException) -> tuple[Raised, ...]:
+    """The exception and those it came from, outermost first: as a traceback shows them."""
+    chain: list[Raised] = []
+    current: BaseException | None = error
+    while current is not None and len(chain) < _LONGEST_CHAIN:
+        ours = isinstance(current, WorkbenchError)
+        chain.append(Raised(
+            type(current).__name__, current.message if isinstance(current, WorkbenchError) else str(current), ours,
+            current.hint if isinstance(current, WorkbenchError) else None,
+            current.errno if isinstance(current, OSError) else None))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return tuple(chain)
+
+
+def last_good_checkpoint(run: RunDirectory) -> str | None:
+    """The newest checkpoint whose every byte is as its manifest says, relative to the run's directory."""
+    for directory in sorted(run.checkpoints.glob("step-*"), reverse=True):
+        if verify(directory) is None:
+            return str(directory.relative_to(run.path))
+    return None
+
+
+def who_killed(before: Before, group: MemoryGroup, machine: int | None) -> tuple[Killer, str]:
+    """(who sent a SIGKILL, the limit it enforced in words), by the kernel's counters from before and after.
+
+    The group's own counter decides. Where it cannot be read the machine's does, and a kill anywhere on it counts.
+    """
+    limit = f"the memory limit of its control group, {gib(group.limit_bytes)}" if group.limit_bytes else ""
+    if before.group.kills is not None and group.kills is not None:
+        return ("kernel", limit) if group.kills > before.group.kills else ("somebody", "")
+    if before.machine_kills is not None and machine is not None:
+        return ("kernel", "") if machine > before.machine_kills else ("somebody", "")
+    return "unknown", ""
+
+
+def _recipe_of(run: RunDirectory) -> "Recipe | None":
+    # Here: a supervisor lives for days, and only one whose worker died reads a recipe.
+    from workbench.engine.recipe_file import load_recipe
+
+    try:
+        return load_recipe(run.recipe)
+    except WorkbenchError:
+        return None
+
+
+def _log_since(path: Path, start: int) -> str:
+    """The end of the log, from where this worker began to write."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - _LOG_BYTES, start))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
