@@ -132,9 +132,9 @@ class WorkbenchApp(SpanApp, inherit_bindings=False):
         self.chat_screen.set_target(target)
         self.switch_mode("chat")
 
-    def plan_for(self, run: RunDirectory) -> Callable[[Recipe], Plan]:
-        """What plans a run's recipe for this machine."""
-        return lambda recipe: make_plan(recipe, run.path, self.gpus, self.host or host_snapshot())
+    def plan_for(self, recipe: Recipe, base_dir: Path) -> Plan:
+        """What a recipe would do on this machine; `base_dir` is where its relative paths start. Blocks."""
+        return make_plan(recipe, base_dir, self.gpus, self.host or host_snapshot())
 
     def open_in_plan(self, run: RunDirectory, changes: Mapping[str, Any]) -> None:
         """Show a run's recipe in Plan, changed by dotted settings."""

@@ -9,6 +9,9 @@ from textual.content import Content
 
 from workbench.engine.errors import RunError, WorkbenchError
 from workbench.engine.figures import gib
+from workbench.engine.planning import Plan
+from workbench.engine.preflight import PreflightCheck, preflight
+from workbench.engine.recipe import Recipe
 from workbench.engine.runs.control import Command, CommandName, send_command
 from workbench.engine.runs.deletion import delete_run, size_on_disk
 from workbench.engine.runs.directory import RunDirectory
@@ -16,6 +19,7 @@ from workbench.engine.runs.escalation import stop_deadline
 from workbench.engine.runs.orders import Answer, pause_run, stop_run
 from workbench.engine.runs.resume import Resumption, prepare_resume
 from workbench.engine.runs.state import AT_REST, ENDED, StateName
+from workbench.tui.preflight_words import checks_content, may_be_passed, unwell
 from workbench.tui.run_postmortem import changes_to
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.confirm import ConfirmScreen
@@ -129,18 +133,28 @@ class RunActions(WorkbenchScreen):
     async def _resume(self, subject: Subject, apply: bool) -> list[RunDirectory]:
         """The runs that go on; none where it was not wanted, or cannot be."""
         try:
-            resumption = await asyncio.to_thread(
-                lambda: prepare_resume(subject.run, self.workbench.plan_for(subject.run), apply=apply))
-            detail = await asyncio.to_thread(question_of, resumption, subject.step)
-            if detail is not None and not await self._agrees(f"Resume {resumption.run.name}?", detail, "Resume it",
-                                                             "Leave it"):
+            resumption, found = await asyncio.to_thread(self._prepare, subject.run, apply)
+            detail = await asyncio.to_thread(question_of, resumption, subject.step, found)
+            yes = "Resume it" if may_be_passed(found) else None
+            if detail is not None and not await self._agrees(f"Resume {resumption.run.name}?", detail, yes, "Leave it"):
                 return []
             return await asyncio.to_thread(resumption.start)
         except (WorkbenchError, OSError) as error:
             self.complain(error, subject.run)
             return []
 
-    async def _agrees(self, question: str, detail: str | Content, yes: str, no: str) -> bool:
+    def _prepare(self, run: RunDirectory, apply: bool) -> tuple[Resumption, list[PreflightCheck]]:
+        """How a run goes on, and what of the machine speaks against it. Blocks."""
+        found: list[PreflightCheck] = []
+
+        def plan(recipe: Recipe) -> Plan:
+            made = self.workbench.plan_for(recipe, run.path)
+            found.extend(() if made.problems else unwell(preflight(made, run.path)))
+            return made
+
+        return prepare_resume(run, plan, apply=apply), found
+
+    async def _agrees(self, question: str, detail: str | Content, yes: str | None, no: str) -> bool:
         return await self.app.push_screen_wait(ConfirmScreen(question, detail, yes, no))
 
     def send(self, run: RunDirectory, name: CommandName) -> Command | None:
@@ -178,15 +192,17 @@ def stop_words(subjects: Sequence[Subject]) -> str:
     return "\n\n".join([*(f"{how[0].upper()}{how[1:]}." for how in hows), "What was saved so far stays."])
 
 
-def question_of(resumption: Resumption, step: int) -> Content | None:
-    """What is to be agreed to before a run goes on; None where nothing is. Blocks. `step`: the last that it made.
+def question_of(resumption: Resumption, step: int, found: Sequence[PreflightCheck] = ()) -> Content | None:
+    """What is to be agreed to before a run goes on; None where nothing is. Blocks. `step`: the last that it made;
+    `found`: what of the machine speaks against it.
 
     Asked is where its recipe changes, where a checkpoint cannot be used, and where it begins anew.
     """
     request = resumption.request
-    if request is None or not (request.changes or request.notes or (step and request.checkpoint is None)):
+    if request is None or not (found or request.changes or request.notes or (step and request.checkpoint is None)):
         return None
-    parts = [Content(note) for note in request.notes]
+    parts = [part for paragraph in checks_content(found) for part in (paragraph, Content(""))]
+    parts += [Content(note) for note in request.notes]
     if request.changes:
         parts += [Content.styled("Its recipe changes:", "bold"),
                   *diff_lines(changes_to(resumption.run, request.changes)), Content("")]
