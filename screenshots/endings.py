@@ -14,7 +14,7 @@ from workbench.tui.app import WorkbenchApp
 
 
 def _trained(home: Path, name: str) -> SyntheticRun:
-    return SyntheticRun(home, name).start().recipe().sample(0).steps(1, 137)
+    return SyntheticRun(home, name).start().sample(0).steps(1, 137)
 
 
 @contextmanager

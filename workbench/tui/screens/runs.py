@@ -115,7 +115,7 @@ class RunsScreen(RunActions, QueueingScreen):
         """What the keys act on: the marked runs, or the one under the cursor."""
         if not self._composed or self._chosen is None:
             return []
-        return [Subject(run.run, run.state, run.state == "crashed" and worker_lives(run.run))
+        return [Subject(run.run, run.state, run.step, run.state == "crashed" and worker_lives(run.run))
                 for run in self.query_one(RunsTable).marked or [self._chosen]]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -136,18 +136,11 @@ class RunsScreen(RunActions, QueueingScreen):
 
     def action_resume(self) -> None:
         """Go on with what is chosen; a single run is watched then."""
-        subjects = [subject for subject in self.subjects if subject.may_resume]
-        for subject in subjects:
-            self.workbench.resume_run(subject.run, {}, watch=len(subjects) == 1)
+        self.resume_runs([subject for subject in self.subjects if subject.may_resume])
 
     def action_stop(self) -> None:
         """Ask, then stop what is chosen."""
         self.stop_runs(self.subjects)
-
-    def stop_run(self, subject: Subject) -> None:
-        """Stop one run, and say that it will."""
-        super().stop_run(subject)
-        self.notify(f"{subject.run.name} will stop after its present step.", markup=False)
 
     def action_pause(self) -> None:
         """Pause what is chosen: it can go on later."""
