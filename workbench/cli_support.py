@@ -77,14 +77,13 @@ def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
     if plan.problems:
         return plan
     checks = preflight(plan, path.resolve().parent)
-    problems = problems_of(checks, force)
+    problems, lasting = problems_of(checks, force), problems_of(checks, force=True)
     console.print_checks([check for check in checks if check.status != "ok" and check not in problems])
     for problem in problems:
         console.print_error(InputError(problem.message, problem.fix))
+    if len(lasting) < len(problems):
+        print("--force starts it all the same" + (", once the rest is mended." if lasting else "."), file=sys.stderr)
     if problems:
-        if not force and len(problems_of(checks, force=True)) < len(problems):
-            print("--force starts it all the same" + (", once the model or dataset is mended."
-                  if problems_of(checks, force=True) else "."), file=sys.stderr)
         raise typer.Exit(2)
     return plan
 
