@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import RunCommand
@@ -18,7 +19,7 @@ from workbench.engine.atomic import write_json
 from workbench.engine.errors import RunError
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.control import send_command
-from workbench.engine.runs.directory import RunDirectory, create_run_directory
+from workbench.engine.runs.directory import RunDirectory, create_run_directory, find_run
 from workbench.engine.runs.journal import JournalReader
 from workbench.engine.runs.queue_file import hold_in_queue, join_queue, move_in_queue, queue_file, read_queue
 from workbench.engine.runs.queue_rows import queue_rows, waiting_reason
@@ -201,7 +202,14 @@ def test_the_command_line_queues_a_run_pauses_it_and_queues_it_again(home: Path,
     assert workbench("stop", run.id).returncode == 0
     wait_for(lambda: summarise(run).state == "stopped", 10)
     assert not run.log.exists()
-    assert summarise(first).state != "stopped"
+    chain = workbench("train", "recipes/tiny/pipeline_sft_reward_rlhf.yaml", "--queue", "--detach")
+    assert chain.returncode == 0, chain.stderr
+    stages = [find_run(stage) for stage in chain.stdout.split()]
+    wait_for(lambda: [waiting_reason(stage) for stage in stages[:2]] == ["the CPU is taken by first",
+                                                                        f"waiting for stage 1 ({stages[0].name})"], 10)
+    assert [row.run for row in queue_rows()] == stages[:1]
+    assert all(psutil.Process(read_status(stage)["supervisor"]["pid"]).cmdline()[-1] == "--queue" for stage in stages)
+    assert at(first) == "worker"
 
 
 def test_stop_and_pause_reach_those_who_wait(home: Path, processes: list[Process]) -> None:
