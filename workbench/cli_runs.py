@@ -29,7 +29,7 @@ def resume(run: RunArgument = "last", overrides: Overrides = None,
     """
     import sys
 
-    resumption = support.prepare_resume(support.find(run), overrides or [], step, apply, force)
+    resumption = support.prepare_resume(support.find(run), overrides or [], step, apply, force, queue)
     for line in resumption.words:
         print(line, file=sys.stderr if json or detach else sys.stdout, flush=True)
     started = resumption.start(queue)

@@ -54,37 +54,38 @@ def launch_recipe(path: Path, overrides: list[str], force: bool = False, queue: 
     from workbench.engine.runs.launcher import launch
 
     recipe = load(path, overrides)
-    plan = checked(plan_recipe(recipe, path), path, force)
+    plan = checked(plan_recipe(recipe, path), path, force, queue)
     return launch(recipe, plan, path.resolve().parent, queue=queue)
 
 
 def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool,
-                   force: bool = False) -> "Resumption":
+                   force: bool = False, queue: bool = False) -> "Resumption":
     """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError, and
     typer.Exit(2) where the preflight refuses."""
     from workbench.engine.runs.resume import prepare_resume as prepare
 
-    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides,
-                   step=step, apply=apply)
+    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force, queue),
+                   overrides, step=step, apply=apply)
 
 
-def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
-    """The plan itself, when nothing speaks against starting it: warnings go to stderr, and `force` passes what may be
-    passed. Raises typer.Exit(2) after saying every problem with its fix. A plan that cannot run is for the launch."""
+def checked(plan: "Plan", path: Path, force: bool = False, queue: bool = False) -> "Plan":
+    """The plan itself, when nothing speaks against starting or queueing it: warnings go to stderr, and `force` passes
+    what may be passed. Raises typer.Exit(2) after saying every problem with its fix. A plan that cannot run is for the
+    launch."""
     from workbench import console
     from workbench.engine.preflight import preflight, problems_of
+    from workbench.engine.preflight_queue import preflight_queued
 
     if plan.problems:
         return plan
-    checks = preflight(plan, path.resolve().parent)
-    problems = problems_of(checks, force)
+    checks = (preflight_queued if queue else preflight)(plan, path.resolve().parent)
+    problems, lasting = problems_of(checks, force), problems_of(checks, force=True)
     console.print_checks([check for check in checks if check.status != "ok" and check not in problems])
     for problem in problems:
         console.print_error(InputError(problem.message, problem.fix))
+    if len(lasting) < len(problems):
+        print("--force starts it all the same" + (", once the rest is mended." if lasting else "."), file=sys.stderr)
     if problems:
-        if not force and len(problems_of(checks, force=True)) < len(problems):
-            print("--force starts it all the same" + (", once the model or dataset is mended."
-                  if problems_of(checks, force=True) else "."), file=sys.stderr)
         raise typer.Exit(2)
     return plan
 

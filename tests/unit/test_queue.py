@@ -53,7 +53,7 @@ def test_it_takes_the_gpu_with_the_most_free_memory_that_nobody_has() -> None:
     (wants("me", 18.4, "0"), (), {}, "GPU 0 has 12.1 GiB free and it needs 18.4 GiB"),
     (wants("me", 18.4), (), {}, "it needs 18.4 GiB and GPU 0 and 1 have 15.0 GiB free at most"),
     (wants("me", 13), (wants("a", 13, "0"),), {"GPU-1": "b"}, "1 before it on GPU 0; GPU 1 is taken by b"),
-    (wants("me", 80), (), {}, "it needs 80.0 GiB and no GPU that it may use has more than 24.0 GiB"),
+    (wants("me", 80), (), {}, "it needs 80.0 GiB and no GPU that it may use offers more than 23.6 GiB"),
     (wants("me", 8, "3", "GPU-f00"), (), {}, "GPU 3 and GPU-f00 are not there"),
     (wants("me", None, "0"), (), {}, "how much it needs is not known, and GPU 0 is not idle"),
     (wants(on_cpu=True), (wants("a", on_cpu=True),), {}, "1 before it on the CPU"),
@@ -136,8 +136,7 @@ RUNS = st.lists(st.builds(
 
 
 def could_run(run: Wants, devices: tuple[Device, ...]) -> bool:
-    return any(run.need_bytes is None or device.total_bytes is None or run.need_bytes <= device.total_bytes
-               for device in wanted_devices(run, devices))
+    return any(device.could_hold(run) for device in wanted_devices(run, devices))
 
 
 @given(gpus=DEVICES, runs=RUNS, data=st.data())

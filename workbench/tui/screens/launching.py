@@ -13,6 +13,7 @@ from workbench.engine.data.findings import Finding, refused
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.planning import Plan
 from workbench.engine.preflight import PreflightCheck, preflight, problems_of
+from workbench.engine.preflight_queue import preflight_queued
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DataSettings
 from workbench.engine.runs.launcher import launch
@@ -86,8 +87,6 @@ class LaunchingScreen(RehearsingScreen):
         agreed, self._preflight_agreed = self._preflight_agreed, False
         # A plan that cannot run is refused by the launch, in one sentence.
         found = [] if plan.problems or agreed else unwell(await self._look(plan, base_dir))
-        if self.queues:
-            found = [check for check in found if check.id != "gpu-free"]  # that is what it waits for
         if self._preflighting is not plan:
             return  # it was changed, or not wanted any more
         if bad or found:
@@ -109,7 +108,8 @@ class LaunchingScreen(RehearsingScreen):
 
     async def _look(self, plan: Plan, base_dir: Path) -> Sequence[PreflightCheck]:
         """The preflight; where that takes a while, it is said."""
-        looking = asyncio.create_task(asyncio.to_thread(preflight, plan, base_dir))
+        looking = asyncio.create_task(asyncio.to_thread(
+            preflight_queued if self.queues else preflight, plan, base_dir))
         await asyncio.wait({looking}, timeout=_SILENT_SECONDS)
         if not looking.done():
             self.notify("Looking at disk, memory, model, data and Hub first. esc does not start it.")

@@ -105,7 +105,7 @@ class RunsScreen(RunActions, QueueingScreen):
     def _offer_keys(self) -> None:
         # Refreshing builds the footer anew: only when another set of keys makes sense.
         self.query_one(QueueLine).show(self.queue_row, len(self.workbench.queue))
-        offered = tuple(self.check_action(action, ()) for action in (*_MAY, *QUEUE_ACTIONS))
+        offered = tuple(self.check_action(action, ()) for action in (*_MAY, *QUEUE_ACTIONS, "chat"))
         if offered != self._offered:
             self._offered = offered
             self.refresh_bindings()
@@ -122,6 +122,8 @@ class RunsScreen(RunActions, QueueingScreen):
         """What is done to runs is offered where it does something, the queue's keys to who waits in it."""
         if (offered := self.offers(action)) is not None:
             return offered
+        if action == "chat" and self.queue_row is not None:
+            return False  # it has learned nothing yet
         return action not in _MAY or any(getattr(subject, _MAY[action]) for subject in self.subjects)
 
     @on(DataTable.RowSelected)
