@@ -120,10 +120,8 @@ def test_paused_resumed_killed_and_resumed_from_the_keyboard(terminal: Terminal,
     (run,) = list_runs()
     assert run.state == "paused"
     paused_at = step_of(text)
-    worker = ProcessIdentity.from_json(read_status(run.run)["worker"])
-    assert worker is not None
-    assert not worker.is_alive()
 
+    # At once, while the worker may still be leaving.
     terminal.type("r")
     terminal.wait_for(lambda text: step_of(text) >= max(paused_at + 5, 20), 180)
     worker = ProcessIdentity.from_json(read_status(run.run)["worker"])
