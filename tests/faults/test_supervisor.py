@@ -250,8 +250,14 @@ def test_pause_and_resume_go_on_in_place(home: object, stand_in: StandIn, workbe
     stand_in(TRAINS)
     process = supervise(run, TRAINS)
     wait_for(trained(run, 7))
-    assert pause_run(run).words[0] == (f"{run.id} was asked to pause; it saves after its current step and leaves its "
-                                       "GPU.")
+    # Both were halted, as by ctrl+z: who orders a pause wants the GPU free.
+    both = [identity(run, role) for role in ("supervisor", "worker")]
+    assert all(one.signal(signal.SIGSTOP) for one in both)
+    wait_for(lambda: all(one.is_suspended() for one in both))
+    assert pause_run(run).words == (
+        f"Its supervisor, process {both[0].pid}, was halted by a signal; it goes on now.",
+        f"{run.id} was asked to pause; it saves after its current step and leaves its GPU.",
+        f"Go on: workbench resume {run.id}")
     assert process.wait(20) == 0
     paused = look(run)
     assert paused.name == "paused"

@@ -35,7 +35,7 @@ class RunsScreen(RunActions, QueueingScreen):
         Binding("s", "stop", "Stop"),
         Binding("p", "pause", "Pause"),
         Binding("r", "resume", "Resume"),
-        Binding("c", "chat", "Chat with it"),
+        Binding("c", "chat", "Chat"),
         Binding("d", "delete", "Delete"),
         Binding("space", "mark", "Mark", show=False),
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -194,8 +194,8 @@ def _counts(runs: Sequence[RunSummary], shown: int, marked: int) -> Content:
     total = f"{len(runs)} run{'s' if len(runs) != 1 else ''}" if shown == len(runs) else f"{shown} of {len(runs)} runs"
     states = Counter[str](run.state for run in runs)
     parts = [Content.styled(total, "bold")]
+    if marked:
+        parts.append(Content.styled(f"{marked} marked, esc clears", "bold $primary"))
     parts += [Content.styled(f"{states[state]} {state}", style) for state, style in STATE_STYLES.items()
               if state in states]
-    if marked:
-        parts.append(Content.styled(f"{marked} marked, esc clears", "$primary"))
     return Content.styled(" · ", "$foreground 30%").join(parts)

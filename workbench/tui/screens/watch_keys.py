@@ -30,7 +30,7 @@ class WatchKeys(RunActions):
         Binding("o", "open_in_plan", "Open in Plan", show=False),
         Binding("w", "command('save')", "Save"),
         Binding("g", "command('sample')", "Sample"),
-        Binding("c", "chat", "Chat with it"),
+        Binding("c", "chat", "Chat"),
         Binding("m", "metric", "Metric"),
         Binding("M,shift+m", "pick_metric", "All metrics", key_display="M", show=False),
         Binding("l", "log_scale", "Log scale", show=False),
