@@ -14,10 +14,14 @@ from typing import Any
 from workbench.engine.atomic import write_json
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
+from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.runs.control import Command
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.inquest import ending_of_exception
 from workbench.engine.runs.journal import Journal
-from workbench.engine.runs.postmortem import FINISHED, explain_exception
+from workbench.engine.runs.manifest import write_complete
+from workbench.engine.runs.postmortem import FINISHED
 from workbench.worker.reporter import Reporter
 
 PROMPTS = ["What is a gradient?", "What does LoRA train?"]
@@ -38,6 +42,18 @@ def no_gpu() -> tuple[list[Gpu], HostSnapshot]:
 
 def one_gpu() -> tuple[list[Gpu], HostSnapshot]:
     return [H200], HOST
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch's own is called."""
+
+    __module__ = "torch"
+
+
+def training_step() -> None:
+    """As the trainer's own is called."""
+    raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.99 GiB of "
+                           "which 1.12 GiB is free.")
 
 
 class SyntheticRun:
@@ -111,10 +127,34 @@ class SyntheticRun:
         self.reporter.ended(FINISHED)
         return self
 
+    def recipe(self, **more: Any) -> "SyntheticRun":
+        """The resolved recipe it was launched with: `more` are sections."""
+        made = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary", "name": self.run.name, **more})
+        self.run.recipe.write_text(recipe_to_yaml(made, full=True))
+        return self
+
+    def checkpoint(self, step: int) -> "SyntheticRun":
+        """A checkpoint that verifies."""
+        path = f"checkpoints/step-{step:08}"
+        write_complete(self.run.path / path, lambda to: (to / "adapter.bin").write_bytes(b"weights") and None,
+                       {"step": step})
+        self.reporter.checkpoint(step, path, [])
+        return self
+
     def fail(self) -> "SyntheticRun":
         """The end of a run that needed too much."""
-        self.reporter.checkpoint(100, "checkpoints/step-00000100", [])
-        self.reporter.ended(explain_exception("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB."))
+        self.recipe().checkpoint(100)
+        try:
+            training_step()
+        except OutOfMemoryError as error:
+            self.reporter.ended(ending_of_exception(self.run, error))
+        return self
+
+    def event(self, type_: str, **fields: Any) -> "SyntheticRun":
+        """An event of the supervisor, while no worker writes."""
+        with Journal(self.run.events) as journal:
+            journal.append(type_, **fields)
+        self.reporter = Reporter(self.run)
         return self
 
     def acknowledge(self, command: dict[str, Any], result: str) -> None:
@@ -123,12 +163,13 @@ class SyntheticRun:
 
 
 @contextmanager
-def supervised(run: RunDirectory) -> Iterator[None]:
-    """Another process holds the run's lock, as a supervisor does."""
+def supervised(run: RunDirectory, lock: str = "lock") -> Iterator[None]:
+    """Another process holds the run's lock, as a supervisor does; its `worker.lock` as a worker."""
     code = ("import sys; from pathlib import Path; from workbench.engine.runs.liveness import acquire_lock; "
             "assert acquire_lock(Path(sys.argv[1])) is not None; print('held', flush=True); sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", code, str(run.lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                          env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}) as holder:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with subprocess.Popen([sys.executable, "-c", code, str(run.path / lock)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, env=environment) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         try:

@@ -89,13 +89,13 @@ async def test_a_stage_says_where_it_stands_and_keys_go_to_its_neighbours(home: 
         await pilot.press("less_than_sign")
         await until(pilot, lambda: "[sft finished]" in str(line.render()))
         await pilot.press("less_than_sign")
-        assert app.watch_screen._reader is not None
-        assert app.watch_screen._reader.follower.run == first.run
+        assert app.watch_screen.reader is not None
+        assert app.watch_screen.reader.follower.run == first.run
         await pilot.press("greater_than_sign")
         await until(pilot, lambda: "[reward failed]" in str(line.render()))
         await pilot.press("greater_than_sign")
         await until(pilot, lambda: "[rlhf failed]" in str(line.render()))
-        assert app.watch_screen._reader.follower.run == third.run
+        assert app.watch_screen.reader.follower.run == third.run
     alone = SyntheticRun(home, "alone", hour=11).start().steps(1, 5)
     with supervised(alone.run):
         async with watching(alone.run) as (app, _):
@@ -108,7 +108,7 @@ async def test_a_chain_stands_together_and_can_be_resumed(home: Path, monkeypatc
     SyntheticRun(home, "between", hour=9, tail="beef").start().steps(1, 5).finish()
     resumed: list[RunDirectory] = []
 
-    def resume(run: RunDirectory, plan: object) -> list[RunDirectory]:
+    def resume(run: RunDirectory, plan: object, changes: object) -> list[RunDirectory]:
         resumed.append(run)
         raise RunError("not in this test")
 

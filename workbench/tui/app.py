@@ -14,16 +14,19 @@ from workbench.engine.hardware.host import HostSnapshot, host_snapshot
 from workbench.engine.inspection import Inspector
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
+from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.resume import resume
 from workbench.engine.runs.store import RunSummary, list_runs
 from workbench.tui.data_checks import DataChecks
 from workbench.tui.format import machine_line
+from workbench.tui.run_news import RunNews
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.chat import ChatScreen
 from workbench.tui.screens.data import DataScreen
 from workbench.tui.screens.help import HelpScreen
 from workbench.tui.screens.plan import PlanScreen
+from workbench.tui.screens.run_actions import overrides_of
 from workbench.tui.screens.runs import RunsScreen
 from workbench.tui.screens.watch import WatchScreen
 from workbench.tui.theme import DARK
@@ -63,6 +66,7 @@ class WorkbenchApp(SpanApp):
         self.gpus: list[Gpu] = []
         self.host: HostSnapshot | None = None
         self._start = start
+        self._news = RunNews()
         self._read_hardware = hardware
         self.watch_screen = WatchScreen(run)
         self.chat_screen = ChatScreen()
@@ -92,6 +96,9 @@ class WorkbenchApp(SpanApp):
         if not self.is_running:
             return
         self.runs, self.gpus, self.host = runs, gpus, host
+        for news in self._news.since_last(runs):
+            if self.watch_screen not in self.screen_stack or self.watch_screen.shown_run != news.run:
+                self.notify(news.hint, title=news.title, severity=news.severity, markup=False)
         for bar in self.screen.query(TopBar):
             bar.machine = machine_line(gpus, host)
             bar.running = sum(run.state in ("running", "stalled") for run in runs)
@@ -117,18 +124,35 @@ class WorkbenchApp(SpanApp):
         self.chat_screen.set_target(target)
         self.switch_mode("chat")
 
-    @work(thread=True, exclusive=True, group="resume")
-    def resume_pipeline(self, run: RunDirectory) -> None:
-        """Start the unfinished stages of a run's pipeline again, and watch the first of them."""
+    @work(thread=True, group="resume")
+    def resume_run(self, run: RunDirectory, changes: Mapping[str, Any], watch: bool = True) -> None:
+        """Go on with a run where it was, of a pipeline at the stage that did not finish; `changes` are dotted settings
+        of its recipe. It is watched then, or a toast tells of it."""
         def plan(recipe: Recipe) -> Plan:
             return make_plan(recipe, run.path, self.gpus, self.host or host_snapshot())
 
         try:
-            started = resume(run, plan)
+            started = resume(run, plan, overrides_of(changes))
         except WorkbenchError as error:
             self.call_from_thread(self.notify, error.hint or "", title=error.message, severity="error", markup=False)
+        except OSError as error:
+            self.call_from_thread(self.notify, error.strerror or "", title=f"{run.name} cannot go on.",
+                                  severity="error", markup=False)
         else:
-            self.call_from_thread(self.watch_run, started[0])
+            if watch:
+                self.call_from_thread(self.watch_run, started[0])
+            else:
+                self.call_from_thread(self.notify, f"{run.name} goes on.", markup=False)
+
+    def open_in_plan(self, run: RunDirectory, changes: Mapping[str, Any]) -> None:
+        """Show a run's recipe in Plan, changed by dotted settings."""
+        try:
+            recipe = load_recipe(run.recipe, overrides_of(changes))
+        except WorkbenchError as error:
+            self.notify(error.hint or "", title=error.message, severity="error", markup=False)
+        else:
+            self.plan_screen.take_over(recipe, run)
+            self.switch_mode("plan")
 
     @property
     def planned(self) -> tuple[Recipe, Path]:

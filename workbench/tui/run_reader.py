@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from workbench.engine.objectives import OBJECTIVES, Objective
 from workbench.engine.runs.chain import chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.liveness import lock_holder
 from workbench.engine.runs.peaks import MemoryPeaks, estimated_peak, memory_peaks
-from workbench.engine.runs.state import ENDED, StateName
-from workbench.engine.runs.store import RunFollower, read_json, read_status, summarise
+from workbench.engine.runs.state import ENDED, STALL_SECONDS, StateName
+from workbench.engine.runs.store import RunFollower, heartbeat_age, read_json, read_status, summarise
+from workbench.tui.run_postmortem import PostMortem, postmortem_of
 from workbench.tui.widgets.log_pane import LogTail
 
 _STAGES_EVERY = 8
@@ -38,6 +40,12 @@ class Reading:
     """What the run trains for: which curves tell how it goes, whether it answers prompts."""
     stages: tuple[Stage, ...]
     """The pipeline that the run is a stage of; empty for a run that stands alone."""
+    postmortem: PostMortem | None = None
+    """Why it failed; None for a run that did not."""
+    silent: str = ""
+    """Of a stalled run: who gives no sign of life, its supervisor or its worker."""
+    worker_lives: bool = False
+    """Of a crashed run: whether its worker still trains."""
 
 
 class RunReader:
@@ -51,6 +59,8 @@ class RunReader:
         self._objective = OBJECTIVES["sft"]
         self._stages: tuple[Stage, ...] = ()
         self._reads = 0
+        self._postmortem: PostMortem | None = None
+        self._told: tuple[object, ...] = ()
 
     def read(self) -> Reading:
         """Take in what is new. Raises FileNotFoundError when the run was deleted, OSError when it cannot be read."""
@@ -64,9 +74,29 @@ class RunReader:
             self._stages = stages_of(follower.run)
         self._reads += 1
         phase = "" if follower.ended else str(read_status(follower.run).get("phase", ""))
-        return Reading(changed, self._log.read(), phase, memory_peaks(follower.state, self._estimate),
+        log, lives = self._log.read(), follower.name == "crashed" and worker_lives(follower.run)
+        return Reading(changed, log, phase, memory_peaks(follower.state, self._estimate),
                        has_model=follower.ended and follower.run.model.is_dir(), objective=self._objective,
-                       stages=self._stages)
+                       stages=self._stages, postmortem=self._why(log, lives, changed), worker_lives=lives,
+                       silent=silent(follower.run) if follower.name == "stalled" else "")
+
+    def _why(self, log: tuple[str, ...], lives: bool, changed: bool) -> PostMortem | None:
+        """The post-mortem; gathered anew only when something of it may be another."""
+        told = (log, lives, self.follower.name)
+        if changed or told != self._told:
+            self._told, self._postmortem = told, postmortem_of(self.follower, log, lives)
+        return self._postmortem
+
+
+def worker_lives(run: RunDirectory) -> bool:
+    """Whether a worker trains, supervised or not."""
+    return lock_holder(run.worker_lock) is not None
+
+
+def silent(run: RunDirectory) -> str:
+    """Who of a stalled run gives no sign of life."""
+    age = heartbeat_age(run)
+    return "supervisor" if age is not None and age > STALL_SECONDS else "worker"
 
 
 def stages_of(run: RunDirectory) -> tuple[Stage, ...]:

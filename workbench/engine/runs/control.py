@@ -26,17 +26,21 @@ class Command:
 
 
 def send_command(run: RunDirectory, name: CommandName) -> Command:
-    """Append a command to the run's control file. Raises RunError when nobody is there to obey."""
+    """Append a command to the run's control file. Raises RunError when nobody is there to obey, or it cannot be
+    written."""
     if find_rest(run.events) is not None or lock_holder(run.lock) is None:
         raise RunError(f"{run.id} is not running, so it cannot {name}.", f"See its end: workbench show {run.id}")
     command = Command(secrets.token_hex(4), name)
     line = orjson.dumps({"id": command.id, "command": name, "time": round(time.time(), 3)}) + b"\n"
     # One write under O_APPEND: two screens cannot tear each other's lines.
-    descriptor = os.open(run.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, line)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(run.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RunError(f"{run.id} cannot be told to {name}: {error.strerror}.") from None
     return command
 
 

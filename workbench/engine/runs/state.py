@@ -63,6 +63,18 @@ class ProbedMemory:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A time that the run went on: from `step`, with `changes` to its recipe. By itself when `cause` says after what,
+    as the `number`th of `of` times; else because somebody asked for it."""
+
+    step: int
+    changes: dict[str, Any]
+    cause: str | None = None
+    number: int | None = None
+    of: int | None = None
+
+
 @dataclass
 class RunState:
     """What the events say so far. Mutable working state of the fold: `apply` each event, in order."""
@@ -95,6 +107,8 @@ class RunState:
     resumed_from: int | None = None
     restarts: int = 0
     """Times that the supervisor went on by itself after a failure."""
+    attempts: list[Attempt] = field(default_factory=list)
+    """Every time that the run went on, by itself or because it was asked for."""
     metrics: Metrics = field(default_factory=Metrics)
     checkpoints: list[CheckpointInfo] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
@@ -219,6 +233,8 @@ class RunState:
         self.journal_state = "queued"
         self._forget_the_end()
         self.step = self.resumed_from = step
+        self.attempts.append(Attempt(step, dict(event.get("changes") or {}), event.get("cause"),
+                                     _whole(event.get("attempt")), _whole(event.get("of"))))
         self.metrics.drop_after(step)
         self.checkpoints = [checkpoint for checkpoint in self.checkpoints if checkpoint.step <= step]
 

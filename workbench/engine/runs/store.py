@@ -120,8 +120,15 @@ def summarise(run: RunDirectory) -> RunSummary:
 
 
 def list_runs() -> list[RunSummary]:
-    """Every run at a glance, newest first."""
-    return [summarise(run) for run in list_run_directories()]
+    """Every run at a glance, newest first; of one that cannot be read no more than that it is there, as crashed."""
+    return [_summary(run) for run in list_run_directories()]
+
+
+def _summary(run: RunDirectory) -> RunSummary:
+    try:
+        return summarise(run)
+    except OSError:
+        return RunSummary(run, "crashed", 0, None, None, _time_in_id(run))
 
 
 def is_supervised(run: RunDirectory) -> bool:

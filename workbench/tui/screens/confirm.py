@@ -6,6 +6,7 @@ from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
@@ -34,7 +35,7 @@ class ConfirmScreen(ModalScreen[bool]):
         Binding("left,right", "app.focus_next", "Other answer", show=False),
     ]
 
-    def __init__(self, question: str, detail: str, yes: str = "Yes", no: str = "No") -> None:
+    def __init__(self, question: str, detail: str | Content, yes: str = "Yes", no: str = "No") -> None:
         super().__init__()
         self._question = question
         self._detail = detail

@@ -8,6 +8,7 @@ from workbench.engine.errors import WorkbenchError
 from workbench.engine.paths import recipes_dir
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe, save_recipe
+from workbench.engine.runs.directory import RunDirectory
 from workbench.tui.screens.launching import LaunchingScreen
 from workbench.tui.screens.picker import PickerScreen
 from workbench.tui.screens.plan_picks import recipe_picks
@@ -30,11 +31,12 @@ class RecipeFileScreen(LaunchingScreen):
         self.recipe: Recipe | None = self.last_recipe
         """The recipe as it stands; None while it does not hold."""
         self.composed = False
+        self._title = ""
 
     @property
     def title_of_recipe(self) -> str:
         """What the form is headed."""
-        return self.path.name if self.path else "Recipe: the demo, yours to change"
+        return self._title or (self.path.name if self.path else "Recipe: the demo, yours to change")
 
     @property
     def planned(self) -> tuple[Recipe, Path]:
@@ -51,6 +53,16 @@ class RecipeFileScreen(LaunchingScreen):
         self.take_recipe(with_settings(self.last_recipe, settings))
         if self.composed:
             self.query_one(PlanForm).load(self.last_recipe)
+
+    def take_over(self, recipe: Recipe, run: RunDirectory) -> None:
+        """Show the recipe of a run, to launch it as another one or to save it."""
+        self.forget_launch()
+        self.path, self.base_dir, self._title = None, run.path, f"From {run.name}"
+        self.take_recipe(recipe)
+        if self.composed:
+            form = self.query_one(PlanForm)
+            form.border_title = self.title_of_recipe
+            form.load(recipe)
 
     def action_save(self) -> None:
         """Write the recipe to a file; comments of the file it came from stay."""

@@ -4,29 +4,24 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
-from textual import on, work
+from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
-from workbench.engine.errors import RunError
 from workbench.engine.runs.chain import by_chain
-from workbench.engine.runs.control import send_command
-from workbench.engine.runs.deletion import delete_run
-from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.state import ENDED
 from workbench.engine.runs.store import RunSummary
 from workbench.tui.format import STATE_STYLES
-from workbench.tui.screens.base import WorkbenchScreen
-from workbench.tui.screens.confirm import ConfirmScreen
+from workbench.tui.run_reader import worker_lives
+from workbench.tui.screens.run_actions import RunActions, Subject
 from workbench.tui.widgets.runs_table import RunsTable
 
 _NO_RUNS = "No runs yet.\n\nPress 1 to plan one, or try the demo from a shell: workbench demo"
 
 
-class RunsScreen(WorkbenchScreen):
+class RunsScreen(RunActions):
     """The list, with a line of counts above and a filter that opens on demand."""
 
     MODE: ClassVar[str] = "runs"
@@ -34,17 +29,19 @@ class RunsScreen(WorkbenchScreen):
     AUTO_FOCUS = "RunsTable"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "stop", "Stop"),
-        Binding("c", "chat", "Chat with it"),
+        Binding("p", "pause", "Pause"),
         Binding("r", "resume", "Resume"),
+        Binding("c", "chat", "Chat with it"),
         Binding("d", "delete", "Delete"),
+        Binding("space", "mark", "Mark", show=False),
         Binding("slash", "filter", "Filter", key_display="/"),
-        Binding("escape", "clear_filter", "Clear filter", show=False),
+        Binding("escape", "clear_filter", "Clear marks, then the filter", show=False),
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self._composed = False
-        self._resumable: bool | None = False
+        self._offered: tuple[bool | None, ...] = ()
 
     def compose_body(self) -> ComposeResult:
         """Counts, table, filter, and what is shown instead of an empty table."""
@@ -80,7 +77,12 @@ class RunsScreen(WorkbenchScreen):
         none.display = not shown
         if not shown:
             none.update("No run matches the filter.\n\nPress esc to see all of them." if runs else _NO_RUNS)
-        self.query_one("#counts", Static).update(_counts(runs, len(shown)))
+        self._count()
+
+    def _count(self) -> None:
+        table = self.query_one(RunsTable)
+        self.query_one("#counts", Static).update(
+            _counts(self.workbench.runs, table.row_count, len(table.marked)))
         self._offer_keys()
 
     @property
@@ -90,17 +92,23 @@ class RunsScreen(WorkbenchScreen):
     @on(DataTable.RowHighlighted)
     def _offer_keys(self) -> None:
         # Refreshing builds the footer anew: only when another set of keys makes sense.
-        offered = self.check_action("resume", ())
-        if offered != self._resumable:
-            self._resumable = offered
+        offered = tuple(self.check_action(action, ()) for action in ("stop", "pause", "resume", "delete"))
+        if offered != self._offered:
+            self._offered = offered
             self.refresh_bindings()
 
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the keys act on: the marked runs, or the one under the cursor."""
+        if not self._composed or self._chosen is None:
+            return []
+        return [Subject(run.run, run.state, run.state == "crashed" and worker_lives(run.run))
+                for run in self.query_one(RunsTable).marked or [self._chosen]]
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Resuming is offered for a pipeline's stage that ended before it was finished."""
-        if action != "resume":
-            return True
-        chosen = self._chosen if self._composed else None
-        return chosen is not None and chosen.pipeline is not None and chosen.state in ENDED - {"finished"}
+        """What is done to runs is offered where it does something."""
+        able = {"stop": "may_stop", "pause": "may_pause", "resume": "may_resume", "delete": "may_delete"}.get(action)
+        return able is None or any(getattr(subject, able) for subject in self.subjects)
 
     @on(DataTable.RowSelected)
     def _watch(self) -> None:
@@ -113,63 +121,43 @@ class RunsScreen(WorkbenchScreen):
             self.workbench.chat_with(self._chosen.id)
 
     def action_resume(self) -> None:
-        """Go on with a pipeline at the stage that did not finish."""
-        if self._chosen is not None:
-            self.workbench.resume_pipeline(self._chosen.run)
+        """Go on with what is chosen; a single run is watched then."""
+        subjects = [subject for subject in self.subjects if subject.may_resume]
+        for subject in subjects:
+            self.workbench.resume_run(subject.run, {}, watch=len(subjects) == 1)
 
-    @work
-    async def action_stop(self) -> None:
-        """Ask, then stop the run."""
-        chosen = self._chosen
-        if chosen is None:
-            return
-        if chosen.state in ENDED:
-            self.notify(f"{chosen.run.name} has ended already.", markup=False)
-            return
-        detail = "It ends after its present step, and what it has learned so far is saved."
-        if not await self.app.push_screen_wait(ConfirmScreen(f"Stop {chosen.run.name}?", detail, "Stop it",
-                                                             "Let it run")):
-            return
-        try:
-            send_command(chosen.run, "stop")
-        except RunError as error:
-            self._complain(error)
-        else:
-            self.notify(f"{chosen.run.name} will stop after its present step.", markup=False)
+    def action_stop(self) -> None:
+        """Ask, then stop what is chosen."""
+        self.stop_runs(self.subjects)
 
-    @work
-    async def action_delete(self) -> None:
-        """Ask, then delete the run."""
-        chosen = self._chosen
-        if chosen is None:
-            return
-        if chosen.state not in ENDED:
-            self.notify("Stop it first, with s.", title=f"{chosen.run.name} has not ended.", severity="error",
-                        markup=False)
-            return
-        detail = f"{chosen.id}: its checkpoints, model, samples and log are gone for good."
-        if await self.app.push_screen_wait(ConfirmScreen(f"Delete {chosen.run.name}?", detail, "Delete it", "Keep it")):
-            self._delete(chosen.run)
+    def stop_run(self, subject: Subject) -> None:
+        """Stop one run, and say that it will."""
+        super().stop_run(subject)
+        self.notify(f"{subject.run.name} will stop after its present step.", markup=False)
 
-    @work(thread=True, group="delete")
-    def _delete(self, run: RunDirectory) -> None:
-        try:
-            delete_run(run)
-        except RunError as error:
-            self.app.call_from_thread(self._complain, error)
-        else:
-            self.app.call_from_thread(self.notify, f"{run.name} was deleted.", markup=False)
+    def action_pause(self) -> None:
+        """Pause what is chosen: it can go on later."""
+        self.pause_runs(self.subjects)
 
-    def _complain(self, error: RunError) -> None:
-        self.notify(error.hint or "", title=error.message, severity="error", markup=False)
+    def action_delete(self) -> None:
+        """Ask, then delete what is chosen."""
+        self.delete_runs(self.subjects)
 
     def action_filter(self) -> None:
         """Open the filter."""
         self.query_one(Input).display = True
         self.query_one(Input).focus()
 
+    def action_mark(self) -> None:
+        """Mark the run under the cursor, for what is done to several at once."""
+        self.query_one(RunsTable).toggle_mark()
+        self._count()
+
     def action_clear_filter(self) -> None:
-        """Show all runs again."""
+        """Mark no run any more; without marks, show all runs again."""
+        if self.query_one(RunsTable).unmark_all():
+            self._count()
+            return
         self.query_one(Input).value = ""
         self.query_one(Input).display = False
         self.query_one(RunsTable).focus()
@@ -191,7 +179,7 @@ def matching(runs: Sequence[RunSummary], wanted: str) -> list[RunSummary]:
     return [run for run in runs if all(word in run.id or word in run.state for word in words)]
 
 
-def _counts(runs: Sequence[RunSummary], shown: int) -> Content:
+def _counts(runs: Sequence[RunSummary], shown: int, marked: int) -> Content:
     if not runs:
         return Content("")
     total = f"{len(runs)} run{'s' if len(runs) != 1 else ''}" if shown == len(runs) else f"{shown} of {len(runs)} runs"
@@ -199,4 +187,6 @@ def _counts(runs: Sequence[RunSummary], shown: int) -> Content:
     parts = [Content.styled(total, "bold")]
     parts += [Content.styled(f"{states[state]} {state}", style) for state, style in STATE_STYLES.items()
               if state in states]
+    if marked:
+        parts.append(Content.styled(f"{marked} marked, esc clears", "$primary"))
     return Content.styled(" · ", "$foreground 30%").join(parts)

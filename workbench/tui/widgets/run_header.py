@@ -13,14 +13,16 @@ from workbench.engine.runs.state import STALL_SECONDS, RunState
 from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
 from workbench.tui.format import STATE_STYLES, count, duration, gib, number
-from workbench.tui.run_reader import Stage
+from workbench.tui.run_reader import Reading, Stage
 from workbench.tui.widgets.lines import Lines, bar
+from workbench.tui.widgets.postmortem import attempt_words
 
 _MUTED = "$foreground 55%"
 _GAP = 2
 _NAME_WIDTH = 28
 _RATE_POINTS = 50
-_STOPPING = {"stopping": "stopping…", "terminating": "stopping… (SIGTERM)", "killing": "stopping… (SIGKILL)"}
+_STOPPING = {"stopping": "stopping…", "terminating": "stopping… (SIGTERM)", "killing": "stopping… (SIGKILL)",
+             "pausing": "pausing after this step…"}
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,11 @@ class RunHeader(Lines):
         super().__init__(id=id)
         self._follower: RunFollower | None = None
         self._predicted_peak: int | None = None
-        self._ending = ""
+        self._words = ("", "")
 
-    def show(self, follower: RunFollower, predicted_peak: int | None, supervisor_phase: str) -> None:
-        """Show a run's present state; `predicted_peak` in bytes, `supervisor_phase` as in its status file."""
-        self._follower, self._predicted_peak = follower, predicted_peak
-        self._ending = "" if follower.ended else _STOPPING.get(supervisor_phase, "")
+    def show(self, follower: RunFollower, predicted_peak: int | None, words: tuple[str, str]) -> None:
+        """Show a run's present state; `predicted_peak` in bytes, `words` from `state_words`."""
+        self._follower, self._predicted_peak, self._words = follower, predicted_peak, words
         self.redraw()
 
     def compose_lines(self, width: int) -> list[Content]:
@@ -63,9 +64,7 @@ class RunHeader(Lines):
 
     def _progress(self, follower: RunFollower, width: int) -> Content:
         state = follower.state
-        words = self._ending or (f"{follower.name} · {one_line(state.phase, 40)}…" if state.phase and not follower.ended
-                                 else follower.name)
-        style = "$warning" if self._ending else STATE_STYLES[follower.name]
+        words, style = self._words
         head = Content.assemble((one_line(follower.run.name, _NAME_WIDTH), "bold"), "  ",
                                 (f"{'*' if self.ascii else '●'} {words}", style), "  ")
         total = state.total_steps
@@ -75,6 +74,24 @@ class RunHeader(Lines):
         percent = f" {state.step / total:>4.0%}"
         room = width - head.cell_length - len(steps) - len(percent)
         return Content.assemble(head, steps, bar(state.step / total, room, style, self.ascii), percent)
+
+
+def state_words(follower: RunFollower, reading: Reading) -> tuple[str, str]:
+    """The state of a run with what it is about to do, in words, and their style."""
+    state, name, style = follower.state, follower.name, STATE_STYLES[follower.name]
+    if not follower.ended and reading.supervisor_phase in _STOPPING:
+        return _STOPPING[reading.supervisor_phase], "$warning"
+    if name == "stalled":
+        return f"stalled · its {reading.silent or 'supervisor'} is silent", style
+    if name == "crashed" and reading.worker_lives:
+        return "crashed · it still trains", style
+    if name == "queued" and state.attempts:
+        attempt = state.attempts[-1]
+        of = f" · {attempt.number} of {attempt.of}" if attempt.number and attempt.of else ""
+        return (f"restarting{of}…", "$warning") if attempt.cause else ("resuming…", "$primary")
+    if state.phase and not follower.ended:
+        return f"{name} · {one_line(state.phase, 40)}…", style
+    return name, style
 
 
 class StageLine(Lines):
@@ -124,9 +141,9 @@ class Notice(Static):
         super().__init__(id=id, markup=False, expand=True)
         self._shown = Content("")
 
-    def show(self, follower: RunFollower, has_model: bool) -> None:
-        """Say what there is to say; `has_model` when the run left a trained model."""
-        fresh = Content("\n").join(notices(follower, has_model))
+    def show(self, follower: RunFollower, reading: Reading, told: bool) -> None:
+        """Say what there is to say; `told` when the post-mortem says why it ended."""
+        fresh = Content("\n").join(notices(follower, reading, told))
         self.display = bool(fresh)
         if not fresh.is_same(self._shown):
             self._shown = fresh
@@ -201,10 +218,11 @@ def seconds_per_step(series: MetricSeries) -> float | None:
     return (elapsed[last] - elapsed[first]) / (steps[last] - steps[first]) if last > first >= 0 else None
 
 
-def notices(follower: RunFollower, has_model: bool) -> list[Content]:
-    """What the user should know beyond the figures, a line each, the gravest first."""
+def notices(follower: RunFollower, reading: Reading, told: bool) -> list[Content]:
+    """What the user should know beyond the figures, a line each, the gravest first; `told` when the post-mortem says
+    why it ended."""
     state = follower.state
-    lines = [*_ending(follower, has_model)]
+    lines = [] if told else _ending(follower, reading)
     others: list[Content] = []
     warnings = [alert for alert in state.alerts if alert.level != "info"]
     if warnings:
@@ -214,28 +232,37 @@ def notices(follower: RunFollower, has_model: bool) -> list[Content]:
     if follower.corrupt:
         plural = "s" if follower.corrupt > 1 else ""
         others.append(Content.styled(f"{follower.corrupt} damaged line{plural} skipped", "$warning"))
+    if not follower.ended and state.attempts and state.attempts[-1].cause:
+        others.append(Content.styled(attempt_words(state.attempts[-1]), "$warning"))
     if others:
         lines.append(Content.styled(" · ", _MUTED).join(others))
     return lines
 
 
-def _ending(follower: RunFollower, has_model: bool) -> list[Content]:
-    state, name = follower.state, follower.name
+def _ending(follower: RunFollower, reading: Reading) -> list[Content]:
+    state, name, why = follower.state, follower.name, reading.postmortem
     explanation, suggestion = state.explanation, state.suggestion
-    if name == "crashed":
-        explanation = "Its supervisor died without a word: it was killed, or the machine went down."
-        suggestion = "See the end of the log; what was saved is in the run's directory."
+    if why is not None:
+        explanation, suggestion = why.explanation, "f shows why, and how it can go on."
     elif name == "stalled":
-        explanation = f"Its supervisor has given no sign of life for {STALL_SECONDS:.0f} seconds or more."
-        suggestion = "See the log; the machine may be out of memory or its disk may hang."
+        explanation, suggestion = stall_words(reading.silent)
+    elif name == "paused":
+        explanation = f"Paused at step {state.step}: nothing of it runs. Press r to go on where it was."
     elif name == "finished":
-        explanation = "Finished." + (" Press c to talk to the model." if has_model else "")
+        can_talk = reading.has_model and reading.objective.generates
+        explanation = "Finished." + (" Press c to talk to the model." if can_talk else "")
     if not explanation:
         return []
-    grave = name in ("failed", "crashed", "stalled")
+    grave = why is not None or name == "stalled"
     lines = [Content.styled(sanitise(explanation), "bold $error" if grave else _MUTED)]
     if suggestion:
         lines.append(Content.assemble(("What to do: ", "$primary"), sanitise(suggestion)))
-    if grave and state.checkpoints:
-        lines.append(Content.styled(f"Last checkpoint: step {state.checkpoints[-1].step}.", _MUTED))
     return lines
+
+
+def stall_words(silent: str) -> tuple[str, str]:
+    """Of a stalled run what is wrong, and what to do."""
+    explanation = f"Its {silent or 'supervisor'} has given no sign of life for {STALL_SECONDS:.0f} seconds or more."
+    if silent == "worker":
+        return explanation, "It may be in a long computation or hang: wait, or end it with s; r then goes on."
+    return explanation, "See the log; the machine may be out of memory or its disk may hang."

@@ -39,6 +39,7 @@ class RunsTable(DataTable[Text]):
     def __init__(self) -> None:
         super().__init__(cursor_type="row", cursor_foreground_priority="renderable", cell_padding=1)
         self._runs: dict[str, RunSummary] = {}
+        self._marked: set[str] = set()
         self._ages: dict[str, str] = {}
         self._marks: dict[str, str] = {}
         self._layout: list[Column] = []
@@ -51,6 +52,27 @@ class RunsTable(DataTable[Text]):
         index = self.cursor_row
         ids = list(self._runs)
         return self._runs[ids[index]] if 0 <= index < len(ids) else None
+
+    @property
+    def marked(self) -> list[RunSummary]:
+        """The runs that are marked, as they stand."""
+        return [run for run in self._runs.values() if run.id in self._marked]
+
+    def toggle_mark(self) -> None:
+        """Mark the run under the cursor, or mark it no more, and go to the next one."""
+        chosen = self.chosen
+        if chosen is not None:
+            self._marked ^= {chosen.id}
+            self.update_cell(chosen.id, "Name", self._name_of(chosen))
+            self.action_cursor_down()
+
+    def unmark_all(self) -> bool:
+        """Mark none; says whether any was."""
+        marked = self.marked
+        self._marked.clear()
+        for run in marked:
+            self.update_cell(run.id, "Name", self._name_of(run))
+        return bool(marked)
 
     def show(self, runs: Sequence[RunSummary]) -> None:
         """Show these runs; only what changed is drawn."""
@@ -118,7 +140,14 @@ class RunsTable(DataTable[Text]):
         return [Column("Name", name, self._name_of), *columns]
 
     def _name_of(self, run: RunSummary) -> Text:
-        """The name; of a stage its place in the pipeline, with a line down to the next one."""
+        """The name, after a mark when it is marked; of a stage its place in the pipeline, with a line down to the next
+        one."""
+        if run.id in self._marked:
+            return Text.assemble(("* " if self._ascii else "■ ", self._ink("primary")), self._plain_name(run),
+                                 no_wrap=True, overflow="ellipsis")
+        return self._plain_name(run)
+
+    def _plain_name(self, run: RunSummary) -> Text:
         if run.pipeline is None:
             return Text(run.run.name, no_wrap=True, overflow="ellipsis")
         place = run.pipeline

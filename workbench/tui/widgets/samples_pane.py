@@ -28,6 +28,7 @@ class SamplesPane(VerticalScroll):
     def __init__(self, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._taken = 0
+        self._source: Sequence[Sample] = ()
         self._by_step: dict[int, dict[str, str]] = {}
         self._chosen: int | None = None
         self._answers = True
@@ -43,23 +44,24 @@ class SamplesPane(VerticalScroll):
     @property
     def step(self) -> int | None:
         """The sampling step that is shown; None without samples."""
-        return self._chosen if self._chosen is not None else max(self._by_step, default=None)
+        return self._chosen if self._chosen in self._by_step else max(self._by_step, default=None)
 
     def clear(self) -> None:
         """Forget everything: another run is shown."""
-        self._taken, self._by_step, self._chosen, self._answers = 0, {}, None, True
+        self._source, self._taken, self._by_step, self._chosen, self._answers = (), 0, {}, None, True
         self._draw()
 
     def show(self, samples: Sequence[Sample], answers: bool = True) -> None:
-        """Take in what is new; `samples` is all of the run's, in the order they were written. `answers`: whether what
-        is trained answers prompts; else it scores answers."""
+        """Take in what is new; `samples` is all of the run's, in the order they were written: another object where
+        some of them are void. `answers`: whether what is trained answers prompts; else it scores answers."""
+        another = samples is not self._source
+        if another:
+            # The run went on from an earlier step: what it answered after that is no more.
+            self._source, self._taken, self._by_step = samples, 0, {}
         fresh = samples[self._taken:]
-        if not fresh:
-            if answers != self._answers:
-                self._answers = answers
-                self._draw()
+        if not fresh and not another and answers == self._answers:
             return
-        self._taken = len(samples)
+        self._taken, self._answers = len(samples), answers
         for sample in fresh:
             self._by_step.setdefault(sample.step, {})[sample.prompt] = sample.text
         self._draw()
