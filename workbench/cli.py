@@ -3,23 +3,19 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from workbench import cli_data, cli_memory
+from workbench import cli_data, cli_memory, cli_queue, cli_runs
 from workbench import cli_support as support
 from workbench.cli_memory import Force, Json, Overrides, RecipeArgument
+from workbench.cli_runs import Detach, RunArgument
 from workbench.engine.errors import InputError, WorkbenchError
-
-if TYPE_CHECKING:
-    from workbench.engine.runs.directory import RunDirectory
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]},
                   help="The terminal workbench for fine-tuning language models. Without a command: the application.")
-
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, a unique part of one, or `last`.")]
 
 
 @app.command()
@@ -56,41 +52,13 @@ def plan(recipe: RecipeArgument, json: Json = False, overrides: Overrides = None
 
 
 @app.command()
-def train(recipe: RecipeArgument, detach: Annotated[bool, typer.Option(help="Return at once.")] = False,
+def train(recipe: RecipeArgument, detach: Detach = False,
           json: Json = False, overrides: Overrides = None, force: Force = False,
-          name: Annotated[str | None, typer.Option(help="The run's name.")] = None) -> None:
+          name: Annotated[str | None, typer.Option(help="The run's name.")] = None,
+          queue: cli_queue.Queue = False) -> None:
     """Launch a recipe. It outlives this terminal; without --detach its lines are shown, Ctrl-C leaves it running."""
-    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])], force)
-    _after_launch(run, detach, json)
-
-
-@app.command()
-def resume(run: RunArgument = "last", overrides: Overrides = None,
-           detach: Annotated[bool, typer.Option(help="Return at once.")] = False, json: Json = False,
-           force: Force = False) -> None:
-    """Go on with a pipeline at the stage that did not finish; --set changes that stage."""
-    started = support.resume_run(support.find(run), overrides or [], force)
-    _after_launch(started[0], detach, json)
-
-
-def _after_launch(run: "RunDirectory", detach: bool, json: bool) -> None:
-    from workbench import console
-    from workbench.engine.runs.chain import chain_from
-
-    chain = chain_from(run)
-    if detach and json:
-        stages = {"stages": [{"id": one.id, "directory": str(one.path)} for one in chain]} if len(chain) > 1 else {}
-        console.print_json({"id": run.id, "directory": str(run.path), **stages})
-    elif detach:
-        print("\n".join(one.id for one in chain))
-    elif json:
-        support.follow_quietly(run)
-        documents = [support.document(one) for one in chain]
-        console.print_json({**documents[0], **({"stages": documents} if len(documents) > 1 else {})})
-        if any(document["state"] in ("failed", "crashed") for document in documents):
-            raise typer.Exit(1)
-    else:
-        support.follow_chain(run)
+    run = support.launch_recipe(recipe, [*(overrides or []), *([f"name={name}"] if name else [])], force, queue)
+    support.after_launch(run, detach, json)
 
 
 @app.command()
@@ -155,30 +123,10 @@ def logs(run: RunArgument = "last", lines: Annotated[int, typer.Option("--lines"
 
     found = support.at_work(support.find(run)) if run == "last" else support.find(run)
     try:
-        text = found.log.read_text(encoding="utf-8", errors="replace")
+        last = support.last_lines(found.log, lines)
     except FileNotFoundError:
         raise InputError(f"{found.id} has no log yet.") from None
-    print("\n".join(sanitise(line) for line in text.splitlines()[-lines:]))
-
-
-@app.command()
-def stop(run: RunArgument = "last", json: Json = False) -> None:
-    """Ask a run to stop after its current step; what it learned is saved."""
-    from workbench import console
-    from workbench.engine.runs.chain import chain_from
-    from workbench.engine.runs.control import send_command
-    from workbench.engine.runs.store import summarise
-
-    found = support.at_work(support.find(run)) if run == "last" else support.find(run)
-    waiting = summarise(found).state == "waiting"
-    send_command(found, "stop")
-    if json:
-        console.print_json({"id": found.id, "command": "stop"})
-    else:
-        when = "it does not start any more" if waiting else "it ends after its current step"
-        print(f"{found.id} was asked to stop; {when}. See: workbench show {found.id}")
-        if later := chain_from(found)[1:]:
-            print(f"Later stages will not start: {', '.join(one.id for one in later)}.")
+    print("\n".join(map(sanitise, last)))
 
 
 @app.command()
@@ -195,8 +143,6 @@ def models(json: Json = False) -> None:
         return
     rows = [(m.name, m.source, count(m.parameters), gib(m.size_bytes) if m.size_bytes else "–") for m in found]
     print(console.table(("MODEL", "SOURCE", "PARAMETERS", "ON DISK"), rows, right=(2, 3)))
-
-
 
 
 @app.command()
@@ -244,7 +190,8 @@ def doctor(json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-for _command in (cli_data.data, cli_memory.estimate, cli_memory.rehearse, cli_memory.explain):
+for _command in (cli_runs.resume, cli_runs.pause, cli_runs.stop, cli_runs.delete, cli_data.data, cli_memory.estimate,
+                 cli_memory.rehearse, cli_memory.explain, cli_queue.queue):
     app.command()(_command)
 
 

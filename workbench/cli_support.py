@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from workbench.engine.planning import Plan
     from workbench.engine.recipe import Recipe
     from workbench.engine.runs.directory import RunDirectory
+    from workbench.engine.runs.resume import Resumption
+
+
+_LONGEST_LOG = 1 << 26
+"""Bytes of a log that are looked through for its last lines."""
 
 
 def find(reference: str) -> "RunDirectory":
@@ -43,23 +48,24 @@ def plan_recipe(recipe: "Recipe", path: Path, cards: Sequence[str] = ()) -> "Pla
     return make_plan(recipe, path.resolve().parent, gpus, host_snapshot())
 
 
-def launch_recipe(path: Path, overrides: list[str], force: bool = False) -> "RunDirectory":
-    """Plan a recipe, look at what would go wrong, and start it; of a pipeline the first stage is returned.
-
-    Raises InputError or RunError, and typer.Exit(2) where the preflight refuses.
-    """
+def launch_recipe(path: Path, overrides: list[str], force: bool = False, queue: bool = False) -> "RunDirectory":
+    """Plan a recipe, look at what would go wrong, and start it, in the queue's order if it shall; of a pipeline the
+    first stage is returned. Raises InputError or RunError, and typer.Exit(2) where the preflight refuses."""
     from workbench.engine.runs.launcher import launch
 
     recipe = load(path, overrides)
     plan = checked(plan_recipe(recipe, path), path, force)
-    return launch(recipe, plan, path.resolve().parent)
+    return launch(recipe, plan, path.resolve().parent, queue=queue)
 
 
-def resume_run(run: "RunDirectory", overrides: list[str], force: bool = False) -> list["RunDirectory"]:
-    """Start the unfinished stages of a pipeline again. Raises InputError or RunError."""
-    from workbench.engine.runs.resume import resume
+def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool,
+                   force: bool = False) -> "Resumption":
+    """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError, and
+    typer.Exit(2) where the preflight refuses."""
+    from workbench.engine.runs.resume import prepare_resume as prepare
 
-    return resume(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides)
+    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides,
+                   step=step, apply=apply)
 
 
 def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
@@ -83,10 +89,30 @@ def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
     return plan
 
 
-def follow_chain(run: "RunDirectory") -> None:
-    """Print the lines of a run, and of the stages after it, to their end; Ctrl-C leaves them running.
+def after_launch(run: "RunDirectory", detach: bool, json: bool, resumed: bool = False) -> None:
+    """Follow a run that was started, and the stages after it, or return at once. Raises typer.Exit when one fails."""
+    from workbench import console
+    from workbench.engine.runs.chain import chain_from
 
-    Raises typer.Exit(1) when one failed.
+    chain = chain_from(run)
+    if detach and json:
+        stages = {"stages": [{"id": one.id, "directory": str(one.path)} for one in chain]} if len(chain) > 1 else {}
+        console.print_json({"id": run.id, "directory": str(run.path), **stages})
+    elif detach:
+        print("\n".join(one.id for one in chain))
+    elif json:
+        follow_quietly(run)
+        documents = [document(one) for one in chain]
+        console.print_json({**documents[0], **({"stages": documents} if len(documents) > 1 else {})})
+        if any(document["state"] in ("failed", "crashed") for document in documents):
+            raise typer.Exit(1)
+    else:
+        follow_chain(run, resumed)
+
+
+def follow_chain(run: "RunDirectory", resumed: bool = False) -> None:
+    """Print the lines of a run, and of the stages after it, to their end; of one that was just `resumed` the new ones.
+    Ctrl-C leaves them running. Raises typer.Exit(1) when one failed.
     """
     from workbench.engine.runs.chain import chain_from, stage_of
 
@@ -94,7 +120,7 @@ def follow_chain(run: "RunDirectory") -> None:
     for one in chain_from(run):
         if place := stage_of(one):
             print(f"{place.words}: {one.name}", flush=True)
-        name = follow(one)
+        name = follow(one, resumed and one == run)
         if name is None:
             return
         failed = failed or name in ("failed", "crashed")
@@ -102,7 +128,7 @@ def follow_chain(run: "RunDirectory") -> None:
         raise typer.Exit(1)
 
 
-def follow(run: "RunDirectory") -> str | None:
+def follow(run: "RunDirectory", resumed: bool = False) -> str | None:
     """Print a run's lines to its end and give its state; None when Ctrl-C left it running. Raises InputError."""
     from workbench.engine.runs.follow import follow_lines
     from workbench.engine.runs.store import RunFollower
@@ -110,7 +136,7 @@ def follow(run: "RunDirectory") -> str | None:
     print(f"run {run.id}", flush=True)
     follower = RunFollower(run)
     try:
-        for line in follow_lines(follower):
+        for line in follow_lines(follower, resumed=resumed):
             print(line, flush=True)
     except KeyboardInterrupt:
         print(f"\n{run.id} goes on. Return to it: workbench watch {run.id}   Stop it: workbench stop {run.id}")
@@ -150,6 +176,19 @@ def at_work(run: "RunDirectory") -> "RunDirectory":
     if place is None or summarise(run).state != "waiting":
         return run
     return next((one for one in chain_of(place.id) if summarise(one).state in ("queued", "running", "stalled")), run)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last lines of a text, read from its end: a log may be larger than the memory. Raises FileNotFoundError."""
+    size = 1 << 16
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while True:
+            file.seek(max(end - size, 0))
+            lines = file.read(size).decode("utf-8", errors="replace").splitlines()
+            if len(lines) > count or size >= min(end, _LONGEST_LOG):
+                return lines[-count:]
+            size *= 4
 
 
 def is_interactive() -> bool:

@@ -1,8 +1,7 @@
-"""Runs outlive what started them; stops and deaths are told apart. Real processes, real signals."""
+"""Runs outlive what started them; a stop saves what was learned. Real processes, real signals, real training."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import pytest
 from tests.conftest import RunCommand
 from workbench.engine.runs.control import send_command
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.liveness import ProcessIdentity, lock_holder
+from workbench.engine.runs.liveness import ProcessIdentity
 from workbench.engine.runs.store import RunFollower, read_status
 
 pytestmark = pytest.mark.slow
@@ -87,50 +86,4 @@ def test_stop_saves_what_was_learned(follower: RunFollower, workbench: RunComman
     assert (follower.run.model / "adapter_model.safetensors").is_file()
     assert follower.state.checkpoints[-1].step == follower.state.step
     again = workbench("stop", "last")
-    assert again.returncode == 1
-    assert "is not running" in again.stderr
-
-
-def test_a_killed_worker_is_a_failed_run_that_says_so(follower: RunFollower) -> None:
-    wait_for(trained(follower, 2))
-    assert identity(follower, "worker").signal(signal.SIGKILL)
-    wait_for(lambda: fresh(follower).ended)
-    assert (follower.name, follower.state.cause) == ("failed", "killed")
-    assert "SIGKILL" in (follower.state.explanation or "")
-    wait_for(lambda: lock_holder(follower.run.lock) is None, 5)
-
-
-def test_a_killed_supervisor_is_a_crashed_run_at_once(follower: RunFollower) -> None:
-    wait_for(trained(follower, 2))
-    assert identity(follower, "supervisor").signal(signal.SIGKILL)
-    wait_for(lambda: fresh(follower).name == "crashed", seconds=3)
-    assert identity(follower, "worker").is_alive(), "training itself was not touched"
-
-
-def test_a_stopped_worker_process_is_ended_by_escalation(tmp_path: Path, home: Path) -> None:
-    from workbench.engine.runs import supervisor
-    from workbench.engine.runs.directory import create_run_directory
-
-    run = create_run_directory("stubborn")
-    script = ("import sys; from workbench.engine.runs import supervisor as s; "
-              "from workbench.engine.runs.directory import find_run; s.STOP_TO_TERM_SECONDS = 0.5; "
-              "s.TERM_TO_KILL_SECONDS = 0.5; "
-              "sys.exit(s.Supervisor(find_run('last'), [sys.executable, '-c', "
-              "'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)']).main())")
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=Path(supervisor.__file__).parents[3])
-    wait_for(lambda: lock_holder(run.lock) is not None and "worker" in read_status(run), 20)
-    time.sleep(0.5)
-    send_command(run, "stop")
-    assert process.wait(timeout=20) == 0
-    follower = RunFollower(run)
-    follower.refresh()
-    assert follower.name == "stopped"
-    assert "SIGKILL" in (follower.state.explanation or "")
-
-
-def test_two_supervisors_never_share_a_run(follower: RunFollower) -> None:
-    wait_for(trained(follower, 1))
-    second = subprocess.run([sys.executable, "-m", "workbench.engine.runs.supervisor", follower.run.id],
-                            capture_output=True, text=True, timeout=30)
-    assert second.returncode == 3
-    assert "already has a supervisor" in second.stderr
+    assert (again.returncode, again.stdout.splitlines()[0]) == (0, f"{follower.run.id} is stopped already.")

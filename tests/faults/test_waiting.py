@@ -89,7 +89,7 @@ def test_a_waiting_stage_is_stopped_alone_and_what_it_needs_is_kept(home: Path) 
 def test_a_stage_starts_when_the_one_before_has_finished(home: Path) -> None:
     first, second = chain(2)
     waiting = start(second, FINISHES)
-    assert summarise(second).state == "waiting"
+    wait_for(lambda: summarise(second).state == "waiting", 20)
     start(first, FINISHES).wait(20)
     assert waiting.wait(20) == 0
     assert ended(second).name == "finished"

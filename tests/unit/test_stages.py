@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_chat_target import make_run
-from workbench import cli
+from workbench import cli_runs
 from workbench.engine.atomic import write_json
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.pipeline import Links, stage_links, stage_recipes
 from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe_file import RecipeError, parse_recipe, recipe_to_yaml, update_yaml
-from workbench.engine.runs import control, store
+from workbench.engine.runs import control, orders, store
 from workbench.engine.runs.chain import StageOf, chain_from, chain_of, neighbours, stage_of
 from workbench.engine.runs.control import ControlReader
 from workbench.engine.runs.deletion import delete_run
@@ -157,12 +157,12 @@ def test_the_last_run_is_the_stage_at_work(home: Path, monkeypatch: pytest.Monke
     for run, event in ((first, "started"), (second, "waiting")):
         with Journal(run.events) as journal:
             journal.append(event)
-    for module in (store, control):
+    for module in (store, control, orders):
         monkeypatch.setattr(module, "lock_holder", lambda lock: 1)
-    cli.stop("last")
+    cli_runs.stop("last")
     assert [command.name for command in ControlReader(first).read()] == ["stop"]
     assert list(ControlReader(second).read()) == []
-    cli.stop(second.id)
+    cli_runs.stop(second.id)
     assert [command.name for command in ControlReader(second).read()] == ["stop"]
 
 
@@ -171,7 +171,9 @@ def test_what_cannot_be_resumed_says_why(home: Path) -> None:
         raise AssertionError("nothing is to be started")
 
     alone = make_run(home, "alone")
-    with pytest.raises(RunError, match="so far only a pipeline can"):
+    with Journal(alone.events) as journal:
+        journal.append("ended", outcome="finished")
+    with pytest.raises(RunError, match="alone-0a1b is finished; there is nothing to resume"):
         resume(alone, never_planned)
     first = stage(home, 1, 0, "finished", None)
     second = stage(home, 2, 1, "failed", first)

@@ -73,8 +73,10 @@ def test_a_chain_outlives_its_terminal_and_is_mended_at_the_failed_stage(workben
     assert result.returncode == 0, result.stderr
     second = json.loads(result.stdout)
     assert second["state"] == "finished"
-    assert second["id"] != failed["id"]
-    assert second["pipeline"] == failed["pipeline"]
+    # In place: the stage has the id it had, and forgets where it failed.
+    assert (second["id"], second["pipeline"]) == (failed["id"], failed["pipeline"])
+    assert (second["cause"], second["explanation"], second["resumed_from"]) == (None, None, 0)
+    assert second["recipe"]["training"]["learning_rate"] == 1e-3
     # It begins where the first stage ended, not at the base, nor at the stage that failed: the margin over itself is 0.
     taught = json.loads(workbench("show", "taught", "--json").stdout)
     assert dict(second["metrics"]["eval/rewards/margins"])[0] == 0
@@ -84,7 +86,7 @@ def test_a_chain_outlives_its_terminal_and_is_mended_at_the_failed_stage(workben
         == load_file(Path(taught["directory"]) / "model" / "adapter_model.safetensors").keys()
 
     listed = [line.split()[0] for line in workbench("runs").stdout.splitlines()[1:]]
-    assert listed == [taught["id"], failed["id"], second["id"]]
+    assert listed == [taught["id"], second["id"]]
     done = workbench("resume", "last")
     assert done.returncode == 1
     assert "All 2 stages of chain are finished" in done.stderr

@@ -16,6 +16,7 @@ from workbench.engine.evaluation import evaluation_faults
 from workbench.engine.figures import count
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
+from workbench.engine.hardware.named import gpu_faults
 from workbench.engine.memory.calibration import Throughput, calibrated, throughput, training_seconds
 from workbench.engine.memory.case import MemoryCase
 from workbench.engine.memory.comparison import Comparison, case_for, compare_tunings
@@ -179,7 +180,7 @@ def _make_plan(recipe: Recipe, base_dir: Path | None, gpus: Sequence[Gpu], host:
     warnings: list[str] = []
     model, architecture = _model(recipe, base_dir, problems, warnings)
     problems += [PlanProblem(*problem) for problem in objective_problems(recipe, base_dir)]
-    problems += [PlanProblem(*fault) for fault in evaluation_faults(recipe)]
+    problems += [PlanProblem(*fault) for fault in (*evaluation_faults(recipe), *gpu_faults(recipe, gpus))]
     facts = _dataset(recipe, base_dir, problems, warnings)
     tokens = token_facts(facts, model.path if model else None) if facts else None
     rows = None if facts is None or facts.rows is None else trained_rows(recipe.dataset, facts.rows)
@@ -221,8 +222,6 @@ def _suggestions(case: MemoryCase, architecture: Architecture, gpus: Sequence[Gp
         return suggest(architecture, case, free - CUDA_CONTEXT)
     except InputError:
         return ()  # the comparison's column says why
-
-
 
 
 def _planned_tokens(recipe: Recipe, facts: DatasetFacts | None, tokens: TokenFacts | None,

@@ -16,6 +16,7 @@ from workbench.engine.planning import Plan, make_plan
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.queue_rows import QueueRow, queue_rows
 from workbench.engine.runs.resume import resume
 from workbench.engine.runs.store import RunSummary, list_runs
 from workbench.tui.data_checks import DataChecks
@@ -43,8 +44,9 @@ def read_hardware() -> Hardware:
     return list_gpus(), host_snapshot()
 
 
-class WorkbenchApp(SpanApp):
-    """The terminal workbench. It polls runs and hardware once for all screens; screens read `runs`, `gpus`, `host`.
+class WorkbenchApp(SpanApp, inherit_bindings=False):
+    """The terminal workbench. It polls runs and hardware once for all screens; screens read `runs`, `queue`, `gpus`,
+    `host`.
 
     `hardware` is injectable: tests and screenshots bring their own machine.
     """
@@ -55,6 +57,8 @@ class WorkbenchApp(SpanApp):
         *(Binding(key, f"go('{mode}')", title, show=False) for key, mode, title in TABS),
         Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
+        # Of Textual's own keys this one alone: its ctrl+q quits, and Plan queues with it.
+        Binding("ctrl+c", "help_quit", show=False, system=True),
     ]
 
     def __init__(self, start: str = "plan", recipe: Path | None = None, run: RunDirectory | None = None,
@@ -63,6 +67,7 @@ class WorkbenchApp(SpanApp):
         super().__init__()
         self.ascii_only = ascii_only
         self.runs: list[RunSummary] = []
+        self.queue: list[QueueRow] = []
         self.gpus: list[Gpu] = []
         self.host: HostSnapshot | None = None
         self._start = start
@@ -87,15 +92,19 @@ class WorkbenchApp(SpanApp):
         self._poll()
         self.set_interval(POLL_SECONDS, self._poll)
 
+    def look_now(self) -> None:
+        """Read runs and hardware at once: something was changed."""
+        self._poll()
+
     @work(thread=True, exclusive=True, group="poll")
     def _poll(self) -> None:
         gpus, host = self._read_hardware()
-        self.call_from_thread(self._take_in, list_runs(), gpus, host)
+        self.call_from_thread(self._take_in, list_runs(), queue_rows(), gpus, host)
 
-    def _take_in(self, runs: list[RunSummary], gpus: list[Gpu], host: HostSnapshot) -> None:
+    def _take_in(self, runs: list[RunSummary], queue: list[QueueRow], gpus: list[Gpu], host: HostSnapshot) -> None:
         if not self.is_running:
             return
-        self.runs, self.gpus, self.host = runs, gpus, host
+        self.runs, self.queue, self.gpus, self.host = runs, queue, gpus, host
         for news in self._news.since_last(runs):
             if self.watch_screen not in self.screen_stack or self.watch_screen.shown_run != news.run:
                 self.notify(news.hint, title=news.title, severity=news.severity, markup=False)

@@ -1,4 +1,5 @@
-"""The worker's entry: `python -m workbench.worker train RUN-ID`; `serve` and `rehearse` for the screen."""
+"""The worker's entry: `python -m workbench.worker train RUN-ID [--from CHECKPOINT]`; `serve` and `rehearse` for the
+screen."""
 
 import faulthandler
 import logging
@@ -25,10 +26,10 @@ def main(arguments: list[str]) -> int:
     # bitsandbytes asks for a package that fetches compiled code from the Hub, at every import on a CPU.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     match arguments:
-        case ["train", run_id]:
+        case ["train", run_id, *checkpoint] if not checkpoint or (checkpoint[0] == "--from" and len(checkpoint) == 2):
             from workbench.worker.train import main as train
 
-            return train(run_id)
+            return train(run_id, *checkpoint[1:])
         case ["serve"]:
             # Threads that spin while they wait would halve the speed of a run on the same CPU.
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -39,7 +40,8 @@ def main(arguments: list[str]) -> int:
             from workbench.worker.rehearsal.job import main as rehearse
 
             return rehearse()
-    print("usage: python -m workbench.worker train RUN-ID | serve | rehearse", file=sys.stderr)
+    print("usage: python -m workbench.worker train RUN-ID [--from checkpoints/step-…] | serve | rehearse",
+          file=sys.stderr)
     return 2
 
 

@@ -1,6 +1,8 @@
 """Checkpoints and the final model: complete or absent, kept by step."""
 
+import errno
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,70 +11,142 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from workbench.engine.figures import number
 from workbench.engine.recipe import Recipe
-from workbench.engine.runs.manifest import MANIFEST, digest_json, verify, write_complete
+from workbench.engine.runs.artefacts import step_of
+from workbench.engine.runs.control import Command
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.manifest import MANIFEST, clear_leftovers, remove_complete, verify, write_complete
+from workbench.engine.runs.resumable import TRAINING_STATE
 from workbench.worker.callbacks.stopwatch import Stopwatch
+from workbench.worker.finite import refuse_not_finite
+from workbench.worker.progress import Progress, ends_epoch
 from workbench.worker.reporter import Reporter
 
 if TYPE_CHECKING:
     from transformers import Trainer
 
-
-_OPTIMIZER, _TRAINER_STATE = "optimizer.pt", "trainer_state.json"
+_ABANDONED = ".abandoned-"
+_FULL_BELOW = 1 << 20  # bytes: what is left of a disk on which a writer met its end
 
 
 class CheckpointCallback(TrainerCallback):
-    """Writes a checkpoint every `save_steps`, on request, and when a run is stopped; keeps the newest ones by step."""
+    """Writes a checkpoint every `save_steps`, on request, and when a run is stopped or paused; keeps the newest ones by
+    step. It is written when all else of its step is done: the logs, the evaluation, the samples."""
 
-    def __init__(self, recipe: Recipe, reporter: Reporter, stopwatch: Stopwatch) -> None:
+    def __init__(self, recipe: Recipe, reporter: Reporter, stopwatch: Stopwatch, progress: Progress,
+                 facts: dict[str, Any] | None = None) -> None:
+        """`facts` are what the manifests say of the run."""
         self._recipe = recipe
         self._reporter = reporter
         self._stopwatch = stopwatch
-        self._asked = False
+        self._progress = progress
+        self.facts = facts or {}
+        self._asked: list[Command] = []
+        self._due = False
         self._last_step = 0
         self._best: tuple[int, float] | None = None
+        self._finite: torch.Tensor | None = None
         self.trainer: Trainer | None = None
 
-    def ask(self) -> None:
-        """Save after the current step."""
-        self._asked = True
+    def watch(self, trainer: "Trainer") -> None:
+        """Write the checkpoints of this trainer, in the place of its own, which are written over each other."""
+        self.trainer = trainer
+        trainer._save_checkpoint = lambda *_: self._save(trainer.state.global_step)
+
+    def ask(self, command: Command) -> None:
+        """Save after the current step, and acknowledge the command when it is done."""
+        self._asked.append(command)
+
+    def go_on_from(self, step: int) -> None:
+        """This step's checkpoint is there."""
+        self._last_step = step
+
+    def remember(self) -> dict[str, Any]:
+        """Which one is the best, for a resumed run."""
+        return {"metric": self._recipe.training.metric_for_best_model, "best": self._best}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Go on with what `remember` gave, where it is still there and still the best."""
+        if not memory["best"] or memory["metric"] != self._recipe.training.metric_for_best_model:
+            return
+        step, value = memory["best"]
+        if verify(self._directory(step)) is None:
+            self._best = (step, value)
+        else:
+            self._reporter.alert(f"The best checkpoint so far, of step {step}, is gone; where none that comes "
+                                 "is better, the result is what training ends with.", "warning", self._last_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
-                    **kwargs: Any) -> None:
-        """Save when it is time, somebody asked, or the run was told to stop short of its end."""
+                    **kwargs: Any) -> TrainerControl:
+        """Have it saved when it is time, somebody asked, or the run was told to stop short of its end."""
+        if self.trainer is not None:
+            # Asked on the device, where it waits for nothing.
+            loss, before = self.trainer._tr_loss, self._finite
+            now = torch.full_like(loss, state.global_step)
+            self._finite = torch.where(torch.isfinite(loss), now, now - 1 if before is None else before)
         every = self._recipe.training.save_steps
         stopped = control.should_training_stop and state.global_step < state.max_steps
-        if self._asked or stopped or (every and state.global_step % every == 0):
-            self._asked = False
-            with self._stopwatch.pause():
-                self._save(state.global_step)
+        self._due = bool(self._asked or stopped or (every and state.global_step % every == 0))
+        # An epoch's last step is done when its end is evaluated.
+        control.should_save |= self._due and not ends_epoch(state)
+        return control
+
+    def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                     **kwargs: Any) -> TrainerControl:
+        """Save what waited for the epoch's evaluation."""
+        control.should_save |= self._due
+        return control
 
     def _save(self, step: int) -> None:
+        self._due = False
+        if step != self._last_step:
+            with self._stopwatch.pause():
+                self._write(step)
+        for command in self._asked:
+            self._reporter.command(command, f"saved {self.path_of(step)}")
+        self._asked.clear()
+
+    def _write(self, step: int) -> None:
         trainer = self.trainer
-        if trainer is None or step == self._last_step:
-            return
-        self._last_step = step
+        assert trainer is not None
+        refuse_not_finite(trainer)
 
         def fill(partial: Path) -> None:
             save_model(trainer, partial)
-            trainer.state.save_to_json(str(partial / _TRAINER_STATE))
-            torch.save({"optimizer": trainer.optimizer.state_dict(), "scheduler": trainer.lr_scheduler.state_dict(),
-                        "torch_rng": torch.get_rng_state()}, partial / _OPTIMIZER)
+            # All but the weights under transformers' names, as its own loop reads them again.
+            trainer._save_optimizer_and_scheduler(str(partial))
+            trainer._save_scaler(str(partial))
+            trainer._save_rng_state(str(partial))
+            trainer.state.save_to_json(str(partial / "trainer_state.json"))
+            self._progress.write(partial)
 
-        write_complete(self._directory(step), fill, self._facts(step))
-        self._report(step)
-
-    def _report(self, step: int) -> None:
+        self._complete(self._directory(step), fill, step)
+        self._last_step = step
         best = self._best[1] if self._best is not None and self._best[0] == step else None
-        self._reporter.checkpoint(step, self._shown(self._directory(step)), self._drop_old(), best)
+        self._reporter.checkpoint(step, self.path_of(step), self._drop_old(step), best)
+
+    def _complete(self, directory: Path, fill: Callable[[Path], None], step: int) -> None:
+        def fill_while_there_is_space(partial: Path) -> None:
+            try:
+                fill(partial)
+            except Exception as error:
+                if shutil.disk_usage(partial).free < _FULL_BELOW:
+                    # torch's writer only says that it failed.
+                    raise OSError(errno.ENOSPC, "No space left on device", str(directory)) from error
+                raise
+
+        write_complete(directory, fill_while_there_is_space, {"step": step, **self.facts})
+
+    def set_aside_poisoned(self) -> None:
+        """After a loss that was no number: what was saved just before it gives it again, whatever the recipe says."""
+        step = int(self._finite) if self._finite is not None else -1
+        if step == self._last_step and self._directory(step).is_dir():
+            _set_aside(self._directory(step))
+            self._reporter.alert(f"The checkpoint of step {step} is set aside: the loss of the next step was no number, "
+                                 "and would be again.", "warning", step)
 
     def keep_best(self, step: int, value: float) -> None:
-        """This step is the best so far: it is saved, and kept until a better one comes."""
+        """This step is the best so far: once saved, it is kept until a better one comes."""
         self._best = (step, value)
-        if step == self._last_step:
-            self._report(step)
-        else:
-            with self._stopwatch.pause():
-                self._save(step)
 
     def save_final(self, step: int) -> None:
         """Write the trained adapter or model, with its tokenizer, to the run's `model` directory: the best checkpoint's
@@ -84,41 +158,66 @@ class CheckpointCallback(TrainerCallback):
                                  f"step {step} ended with.", "warning", step)
             best = None
         if best is None:
-            write_complete(self._reporter.run.model, lambda partial: save_model(trainer, partial), self._facts(step))
+            refuse_not_finite(trainer)
+            self._complete(self._reporter.run.model, lambda partial: save_model(trainer, partial), step)
+        else:
+            saved = self._directory(best[0])
+            self._complete(self._reporter.run.model, lambda partial: _copy_model(saved, partial), best[0])
+        for abandoned in _abandoned(self._reporter.run):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        if best is None:
             return
-        write_complete(self._reporter.run.model, lambda partial: _copy_model(self._directory(best[0]), partial),
-                       self._facts(best[0]))
         self._reporter.alert(f"The result is the checkpoint of step {best[0]}, the best of them: "
                              f"{self._recipe.training.metric_for_best_model} {number(best[1])}.", "info", step)
 
     def _directory(self, step: int) -> Path:
         return self._reporter.run.checkpoints / f"step-{step:08d}"
 
+    def path_of(self, step: int) -> str:
+        """A checkpoint as the journal names it."""
+        return self._shown(self._directory(step))
+
     def _shown(self, directory: Path) -> str:
         return str(directory.relative_to(self._reporter.run.path))
 
-    def _facts(self, step: int) -> dict[str, Any]:
-        import peft
-        import transformers
-        import trl
-
-        return {"step": step, "recipe": digest_json(self._recipe.model_dump(mode="json")),
-                "versions": {"torch": torch.__version__, "transformers": transformers.__version__,
-                             "trl": trl.__version__, "peft": peft.__version__}}
-
-    def _drop_old(self) -> list[str]:
-        directories = sorted(self._reporter.run.checkpoints.glob("step-*"))
+    def _drop_old(self, step: int) -> list[str]:
+        """Delete the oldest ones; and what an abandoned branch had saved, now that this one has come as far."""
+        run = self._reporter.run
+        for abandoned in _abandoned(run):
+            if (step_of(abandoned) or 0) <= step:
+                shutil.rmtree(abandoned, ignore_errors=True)
+        directories = sorted(run.checkpoints.glob("step-*"))
         best = self._directory(self._best[0]) if self._best is not None else None
         old = [path for path in directories[:-self._recipe.training.save_total_limit] if path != best]
         for directory in old:
-            shutil.rmtree(directory)
+            remove_complete(directory)
         return [self._shown(directory) for directory in old]
+
+
+def make_ready(run: RunDirectory, step: int) -> None:
+    """Clear what a killed worker left half done, and set aside what was saved after `step`: of a branch that is
+    abandoned now. It is deleted when the new one has come as far, or to its end."""
+    for parent in (run.path, run.checkpoints):
+        clear_leftovers(parent)
+    for saved in (run.model, *run.checkpoints.glob("step-*")):
+        if saved.is_dir() and (step_of(saved) or 0) > step:
+            _set_aside(saved)
+
+
+def _set_aside(saved: Path) -> None:
+    aside = saved.parent / f"{_ABANDONED}{saved.name}"
+    shutil.rmtree(aside, ignore_errors=True)
+    saved.rename(aside)
+
+
+def _abandoned(run: RunDirectory) -> list[Path]:
+    return [path for parent in (run.path, run.checkpoints) for path in parent.glob(f"{_ABANDONED}*")]
 
 
 def _copy_model(checkpoint: Path, directory: Path) -> None:
     """What a checkpoint holds besides the state of its training."""
     shutil.copytree(checkpoint, directory, dirs_exist_ok=True,
-                    ignore=shutil.ignore_patterns(MANIFEST, _OPTIMIZER, _TRAINER_STATE))
+                    ignore=shutil.ignore_patterns(MANIFEST, *TRAINING_STATE, "scaler.pt"))
 
 
 def save_model(trainer: "Trainer", directory: Path) -> None:

@@ -25,6 +25,13 @@ class Reporter:
         """The worker runs."""
         self._journal.append("started", pid=os.getpid())
 
+    def resumed(self, step: int) -> None:
+        """The samples after this step, and what follows them, belong to an abandoned branch; -1: all that there are."""
+        if self.run.samples.exists():
+            with self.run.samples.open("ab") as file:
+                # On a line of its own, also after a writer that was killed in the middle of one.
+                file.write(b"\n" + orjson.dumps({"resumed": step}) + b"\n")
+
     def phase(self, phase: str) -> None:
         """What happens before the first step, in words for the header."""
         self._journal.append("phase", phase=phase)
@@ -73,6 +80,10 @@ class Reporter:
         """A guard looked and found all well: `moved` (every trained tensor it could ask for moved), or `frozen` (every
         frozen one has the bits it had)."""
         self._journal.append("guarded", check=check, step=step, tensors=tensors)
+
+    def paused(self, step: int, checkpoint: str | None) -> None:
+        """The last word for now: training goes on from this checkpoint, or from the beginning."""
+        self._journal.append("paused", durable=True, step=step, checkpoint=checkpoint)
 
     def ended(self, ending: Ending, **fields: Any) -> None:
         """The last word."""

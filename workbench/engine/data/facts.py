@@ -109,20 +109,38 @@ def trained_rows(settings: DatasetSettings, rows: int) -> int:
     return rows if settings.eval_parts else rows - math.ceil(rows * settings.eval_fraction)
 
 
+def content_fingerprint(recipe: Recipe, base_dir: Path | None) -> str | None:
+    """The xxh3-128 of the content that is trained on, wherever its files lie and whenever they were written; None where
+    some of it is on the Hub. Raises DataError."""
+    files: list[_Version] = []
+    for part in recipe.dataset.parts:
+        source = resolve_dataset(part.path, base_dir)
+        if source.path is None:
+            return None
+        files += [(str(path), 0, path.stat().st_size) for path, _ in files_of(source, part.split)]
+    return _fingerprint(files)
+
+
 def _fingerprint(files: Sequence[_Version]) -> str:
     """The xxh3-128 of the files' content; of a large one its size, time and blocks that are spread over it."""
     digest = xxhash.xxh3_128()
     for name, modified, size in files:
-        with Path(name).open("rb") as file:
-            if size <= _HASHED_WHOLE:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-                continue
+        if size > _HASHED_WHOLE:
             digest.update(f"{size} {modified}".encode())
-            for number in range(_BLOCKS):
-                file.seek((size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
-                digest.update(file.read(_BLOCK_BYTES))
+        hash_content(digest, Path(name), size)
     return digest.hexdigest()
+
+
+def hash_content(digest: "xxhash.xxh3_128", path: Path, size: int) -> None:
+    """Add a file's content to a digest; of a large one blocks that are spread over it. Raises OSError."""
+    with path.open("rb") as file:
+        if size <= _HASHED_WHOLE:
+            while block := file.read(1 << 20):
+                digest.update(block)
+            return
+        for number in range(_BLOCKS):
+            file.seek((size - _BLOCK_BYTES) * number // (_BLOCKS - 1))
+            digest.update(file.read(_BLOCK_BYTES))
 
 
 def token_facts(facts: DatasetFacts, model_folder: Path | None) -> TokenFacts | None:

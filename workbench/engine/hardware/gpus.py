@@ -1,6 +1,7 @@
 """The GPUs of this machine, read through NVML: what they are and how much memory is free right now."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,23 @@ def list_gpus(nvml: Any | None = None) -> list[Gpu]:
         return [gpu for gpu in gpus if gpu is not None]
     finally:
         _ask(library.nvmlShutdown)
+
+
+def is_named(index: int, uuid: str, names: Iterable[str]) -> bool:
+    """Whether a GPU is among those named by index or UUID; the beginning of a UUID will do, as CUDA takes it too."""
+    return any(name == str(index) or (name.startswith("GPU-") and uuid.startswith(name)) for name in names)
+
+
+def visible(gpus: Sequence[Gpu], environment: Mapping[str, str] = os.environ) -> list[Gpu]:
+    """The GPUs that CUDA_VISIBLE_DEVICES leaves to this process (a cluster's scheduler sets it); all where it is unset.
+
+    Numbers are taken as NVML counts, which is CUDA's order where all GPUs are alike.
+    """
+    allowed = environment.get("CUDA_VISIBLE_DEVICES")
+    if allowed is None:
+        return list(gpus)
+    names = [name.strip() for name in allowed.split(",")]
+    return [gpu for gpu in gpus if is_named(gpu.index, gpu.uuid, names)]
 
 
 def gpu_processes(nvml: Any | None = None) -> dict[str, tuple[GpuProcess, ...]]:

@@ -9,19 +9,32 @@ from workbench.engine.errors import RunError
 from workbench.engine.paths import runs_dir
 from workbench.engine.runs.chain import chain_from
 from workbench.engine.runs.directory import RUN_ID, RunDirectory, list_run_directories
+from workbench.engine.runs.escalation import size_of
+from workbench.engine.runs.liveness import acquire_lock, release_lock
 from workbench.engine.runs.store import is_supervised, read_json
+from workbench.engine.runs.worker_process import living_worker
 
 
 def delete_run(run: RunDirectory) -> None:
     """Remove a run with its checkpoints and model. Raises RunError for a live run or a directory that is no run's."""
     if not RUN_ID.fullmatch(run.id) or run.path.parent != runs_dir() or run.path.is_symlink():
         raise RunError(f"{run.path} is not the directory of a run, so it was left alone.")
+    if not run.path.is_dir():
+        raise RunError(f"{run.id} was deleted already.")
     if is_supervised(run):
-        raise RunError(f"{run.id} has not ended, so it cannot be deleted.", "Stop it first.")
+        raise RunError(f"{run.id} has not ended, so it cannot be deleted.", f"Stop it first: workbench stop {run.id}")
+    if (worker := living_worker(run)) is not None:
+        raise RunError(f"{run.id} has lost its supervisor, but its worker still trains (process {worker.pid}), so it "
+                       "cannot be deleted.", f"Stop it first: workbench stop {run.id}")
     if need := _need_of(run):
         raise RunError(f"{run.id} cannot be deleted: {need}")
     doomed = run.path.with_name(f".deleted-{run.id}")
+    lock: int | None = None
     try:
+        # Nobody can resume it from here on. Not taken sooner: to ask who holds a lock gives one's own away.
+        lock = acquire_lock(run.lock)
+        if lock is None:
+            raise RunError(f"{run.id} goes on again, so it cannot be deleted.")
         # Renamed first: a list never shows a run that is half gone.
         os.rename(run.path, doomed)
         shutil.rmtree(doomed)
@@ -29,6 +42,14 @@ def delete_run(run: RunDirectory) -> None:
         raise RunError(f"{run.id} was deleted already.") from None
     except OSError as error:
         raise RunError(f"{run.id} cannot be deleted: {error.strerror}.") from None
+    finally:
+        if lock is not None:
+            release_lock(run.lock, lock)
+
+
+def size_on_disk(run: RunDirectory) -> int:
+    """Bytes of everything in the run's directory."""
+    return sum(size_of(path) for path in run.path.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _need_of(run: RunDirectory) -> str | None:

@@ -81,6 +81,11 @@ class RunDirectory:
         """The worker's sign of life: the monotonic clock's seconds as text, written anew every second."""
         return self.path / "beat"
 
+    @property
+    def reserve(self) -> Path:
+        """Room for the last word on a full disk; the supervisor."""
+        return self.path / ".reserve"
+
     def resume_request(self, token: str) -> Path:
         """What a new supervisor shall go on with; written by who starts it, taken away by it."""
         return self.path / f"resume-{token}.json"
@@ -121,6 +126,14 @@ def create_run_directory(name: str, after: RunDirectory | None = None) -> RunDir
         raise InputError(f"Cannot create a run in {runs_dir()}: {error.strerror}.",
                          "Point WORKBENCH_HOME to a directory you can write to.") from None
     raise InputError(f"Cannot find a free run id in {runs_dir()}.")
+
+
+def numbered(folder: Path, pattern: str) -> Path:
+    """The first path of a pattern (`recipe-{}.yaml`) that is free, counted from 1."""
+    number = 1
+    while (path := folder / pattern.format(number)).exists():
+        number += 1
+    return path
 
 
 def list_run_directories() -> list[RunDirectory]:

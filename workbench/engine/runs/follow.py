@@ -1,6 +1,7 @@
 """A run as plain lines, for pipes, logs and terminals that show no screens."""
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from workbench.engine.runs.chain import neighbours, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.document import last_good_checkpoint
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
+from workbench.engine.runs.series import MetricSeries
 from workbench.engine.runs.state import CheckpointInfo, Sample
 from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
@@ -22,9 +24,17 @@ _BESIDE_LOSS = (("train/reward", "reward"), ("train/rewards/margins", "margin"),
                 ("train/log_odds", "log-odds"), ("train/grad_norm", "grad"), ("train/learning_rate", "lr"))
 
 
-def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
-    """Lines as they come, until the run has ended. Raises FileNotFoundError when the run is deleted."""
+def follow_lines(follower: RunFollower, sleep: Callable[[float], None] = time.sleep,
+                 resumed: bool = False) -> Iterator[str]:
+    """Lines as they come, until the run has ended; of one that was just `resumed` without those from before.
+
+    Raises FileNotFoundError when the run is deleted.
+    """
     trained, evaluated, samples, printed_alerts, phase, probed = -1, -1, 0, 0, "", False
+    if resumed:
+        follower.refresh()
+        trained = evaluated = -1 if follower.state.resumed_from is None else follower.state.resumed_from
+        samples, printed_alerts = len(follower.samples), len(follower.state.alerts)
     while True:
         follower.refresh()
         state = follower.state
@@ -67,10 +77,18 @@ def step_line(follower: RunFollower, index: int) -> str:
     speed = state.metrics.get("perf/tokens_per_second")
     if speed and index < len(speed):
         parts.append(f"{count(speed.values[index])} tok/s")
-    if total > step and index > 0 and not follower.ended:
-        rate = (loss.elapsed[index] - loss.elapsed[0]) / (step - loss.steps[0])
-        parts.append(f"eta {duration(rate * (total - step))}")
+    if total > step and not follower.ended:
+        rate = _seconds_per_step(loss, index, state.resumed_from or 0)
+        parts += [f"eta {duration(rate * (total - step))}"] if rate is not None else []
     return "  ".join(parts)
+
+
+def _seconds_per_step(losses: MetricSeries, index: int, resumed_from: int) -> float | None:
+    """The pace up to a point since the run began or went on; loading again is no part of it. None at the first."""
+    first = bisect_right(losses.steps, resumed_from)
+    if first >= index:
+        return None
+    return (losses.elapsed[index] - losses.elapsed[first]) / (losses.steps[index] - losses.steps[first])
 
 
 def sample_line(sample: Sample) -> str:
@@ -128,8 +146,8 @@ def checkpoint_words(checkpoint: CheckpointInfo) -> str:
 def ending_lines(follower: RunFollower) -> Iterator[str]:
     """How the run ended, why, and what to do."""
     state = follower.state
-    took = duration(state.ended - state.started) if state.ended and state.started else "–"
-    yield f"{follower.name} at step {state.step} after {took}"
+    # Not the difference of two times: clocks are set, and a run that was resumed did nothing in between.
+    yield f"{follower.name} at step {state.step} after {duration(state.elapsed)}"
     if follower.name == "crashed":
         yield "Its supervisor died without a word; what was saved is in its directory."
     if state.explanation:

@@ -1,9 +1,10 @@
 """Launching: a recipe becomes a run directory and a detached supervisor."""
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,32 +23,38 @@ from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.rewards import reward_source
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
-from workbench.engine.runs.liveness import lock_holder
+from workbench.engine.runs.journal import Journal
+from workbench.engine.runs.liveness import NOT_OURS, acquire_lock, lock_holder, release_lock
+from workbench.engine.runs.postmortem import Ending
+from workbench.engine.runs.queue_file import join_queue
 
 _START_SECONDS = 20.0
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
 
 def launch(recipe: Recipe, plan: Plan, base_dir: Path | None = None,
-           rehearsal: Mapping[str, Any] | None = None) -> RunDirectory:
+           rehearsal: Mapping[str, Any] | None = None, queue: bool = False) -> RunDirectory:
     """Start a run that outlives this process, and return once its supervisor is in charge; of a pipeline all its runs,
     the first of which is returned.
 
     `base_dir` is where the recipe's relative paths start; `rehearsal` is what a rehearsal of this very recipe found,
-    at least its `peak_bytes`. Raises InputError or RunError.
+    at least its `peak_bytes`. With `queue` the run waits for a GPU of its own behind those that wait already; so does
+    every later stage, when its turn in the pipeline has come. Raises InputError or RunError.
     """
     if plan.problems:
         raise InputError(plan.problems[0].message, plan.problems[0].hint)
     if recipe.stages:
-        return _launch_stages(recipe, plan, base_dir)
+        return _launch_stages(recipe, plan, base_dir, queue)
     resolved = resolve_recipe(recipe, base_dir)
     run = create_run_directory(resolved.name)
     write_run(run, resolved, plan.to_json(), plan.dataset_fingerprint, rehearsal)
-    start_supervisor(run)
+    if queue:
+        join_queue(run)  # before its supervisor starts: those who queue stand in the order of their launch
+    start_supervisor(run, *queue_flags(queue))
     return run
 
 
-def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None) -> RunDirectory:
+def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None, queue: bool) -> RunDirectory:
     """Every stage's run; all but the first wait for the one before. Gives the first."""
     resolved = [resolve_recipe(stage, base_dir) for stage in stage_recipes(recipe)]
     runs: list[RunDirectory] = []
@@ -60,9 +67,31 @@ def _launch_stages(recipe: Recipe, plan: Plan, base_dir: Path | None) -> RunDire
         place = StageOf(runs[0].id, recipe.name, number + 1, len(runs), runs[number - 1].id if number else None)
         write_run(run, stage.model_copy(update=changes), plan.stages[number].to_json(),
                   plan.stages[number].dataset_fingerprint, pipeline=place)
-    for run in runs:
-        start_supervisor(run)
+    if queue:
+        join_queue(runs[0])
+    for number, run in enumerate(runs):
+        try:
+            start_supervisor(run, *queue_flags(queue))
+        except RunError as error:
+            if number == 0:
+                raise
+            for late in runs[number:]:
+                _never_started(late, error)
+            raise RunError(f"{runs[0].id} trains, but what comes after it does not wait: {error.message}",
+                           f"Once it has finished, go on from there: workbench resume {run.id}") from None
     return runs[0]
+
+
+def _never_started(run: RunDirectory, error: RunError) -> None:
+    """The end of a stage that has no supervisor to say so: those after it must not wait for it."""
+    lock = acquire_lock(run.lock)
+    if lock is None:
+        return
+    try:
+        with Journal(run.events) as journal:
+            journal.append("ended", **Ending("stopped", explanation=f"Not started: {error.message}").to_event())
+    finally:
+        release_lock(run.lock, lock)
 
 
 def write_run(run: RunDirectory, recipe: Recipe, plan: Any, dataset_fingerprint: str | None,
@@ -105,22 +134,45 @@ def _rewards(recipe: Recipe, base_dir: Path | None) -> tuple[str, ...] | None:
     return rewards or None
 
 
-def start_supervisor(run: RunDirectory) -> None:
-    """Start the run's supervisor in a session of its own. Raises RunError when it does not take charge."""
+def queue_flags(queue: bool) -> list[str]:
+    """What a supervisor is started with that shall wait for a GPU in the queue's order: where its run has joined, else
+    behind all others."""
+    return ["--queue"] if queue else []
+
+
+def supervisor_command(run: RunDirectory, arguments: Sequence[str]) -> list[str]:
+    """The command line of a run's supervisor, by which `ps` shows what it is."""
+    return [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id, *arguments]
+
+
+def start_supervisor(run: RunDirectory, *arguments: str, token: str | None = None) -> None:
+    """Start the run's supervisor in a session of its own; with a `token`, to go on with what that request says.
+
+    Raises RunError when it does not take charge, also because another one has.
+    """
     run.supervisor_log.touch(mode=0o600)
+    request = run.resume_request(token) if token is not None else None
+    command = supervisor_command(run, [*arguments, *(["--resume", token] if token is not None else [])])
     with run.supervisor_log.open("ab") as log:
+        said = log.seek(0, os.SEEK_END)
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "workbench.engine.runs.supervisor", run.id], stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True, cwd=run.path, env=child_environment(),
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=run.path,
+            env=child_environment(),
             umask=0o077)  # inherited by the worker: libraries write most of a run's files
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
-        if lock_holder(run.lock) == supervisor.pid or supervisor.poll() == 0:
+        ended = supervisor.poll()
+        # The request goes once the journal says that the run goes on: before, it still looks as if it had ended.
+        taken = not request.exists() if request is not None else run.events.exists()
+        if taken and (ended in (0, 1) or (ended is None and lock_holder(run.lock) == supervisor.pid)):
             return
-        if supervisor.poll() is not None:
+        if ended is not None:
             break
         time.sleep(0.02)
-    lines = run.supervisor_log.read_text(errors="replace").strip().splitlines()
+    if supervisor.poll() == NOT_OURS and lock_holder(run.lock) is not None:
+        raise RunError(f"{run.id} is already running: somebody else was quicker.",
+                       f"Watch it: workbench watch {run.id}")
+    lines = run.supervisor_log.read_bytes()[said:].decode(errors="replace").strip().splitlines()
     raise RunError(f"The supervisor of {run.id} did not start: {lines[-1] if lines else 'it said nothing'}.",
                    f"See {run.supervisor_log}.")
 

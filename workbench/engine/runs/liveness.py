@@ -10,8 +10,14 @@ from typing import Any
 
 import psutil
 
+NOT_OURS = 3
+"""The exit code of a supervisor that found its run in other hands, or not as it was told."""
 # struct flock: Linux puts type and whence first, the BSDs and macOS put them last.
 _FLOCK = "hhqqi" if sys.platform.startswith("linux") else "qqihh"
+
+
+_own: dict[Path, int] = {}
+"""Locks that this process holds, and its pid: a forked child holds none of them."""
 
 
 def acquire_lock(path: Path) -> int | None:
@@ -26,11 +32,20 @@ def acquire_lock(path: Path) -> int | None:
     except OSError:
         os.close(descriptor)
         return None
+    _own[path] = os.getpid()
     return descriptor
+
+
+def release_lock(path: Path, descriptor: int) -> None:
+    """Give back a lock that `acquire_lock` gave."""
+    _own.pop(path, None)
+    os.close(descriptor)
 
 
 def lock_holder(path: Path) -> int | None:
     """The pid of the process that holds the lock, None when nobody does. Asks without taking the lock."""
+    if _own.get(path) == os.getpid():
+        return os.getpid()
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
@@ -105,12 +120,24 @@ class ProcessIdentity:
         except psutil.Error:
             return False
 
-    def signal(self, number: int) -> bool:
-        """Send a signal to this very process; False when it is gone or the pid is another's now."""
+    def is_suspended(self) -> bool:
+        """Whether this very process was halted (SIGSTOP, ctrl+z, a debugger): it answers nothing until it goes on."""
+        try:
+            return self.is_alive() and psutil.Process(self.pid).status() in (psutil.STATUS_STOPPED,
+                                                                             psutil.STATUS_TRACING_STOP)
+        except psutil.Error:
+            return False
+
+    def signal(self, number: int, group: bool = False) -> bool:
+        """Send a signal to this very process, or to the whole `group` that it leads; False when it is gone, the pid is
+        another's now, or it may not be signalled."""
         if not self.is_alive():
             return False
         try:
-            os.kill(self.pid, number)
-        except ProcessLookupError:
+            if group and os.getpgid(self.pid) == self.pid:
+                os.killpg(self.pid, number)
+            else:
+                os.kill(self.pid, number)
+        except (ProcessLookupError, PermissionError):
             return False
         return True

@@ -272,6 +272,9 @@ def with_liveness(journal_state: StateName, supervised: bool, heartbeat_age: flo
 
     `heartbeat_age` is the supervisor's, `beat_age` the worker's, in seconds; None when none was ever written.
     """
+    if journal_state == "failed" and supervised and heartbeat_age is not None and heartbeat_age <= STALL_SECONDS:
+        # Its supervisor has not left: it may start another worker.
+        return "running"
     if journal_state in AT_REST:
         return journal_state
     if not supervised:

@@ -136,7 +136,8 @@ def is_supervised(run: RunDirectory) -> bool:
     if lock_holder(run.lock) is not None:
         return True
     try:
-        return not run.status.exists() and time.time() - run.path.stat().st_mtime < _START_GRACE_SECONDS
+        # Either way: a clock that was set back must not make it wait for an hour.
+        return not run.status.exists() and abs(time.time() - run.path.stat().st_mtime) < _START_GRACE_SECONDS
     except FileNotFoundError:
         return False
 

@@ -2,162 +2,263 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from workbench.engine.atomic import write_json
 from workbench.engine.errors import WorkbenchError
-from workbench.engine.runs.chain import stage_of
-from workbench.engine.runs.control import ControlReader
+from workbench.engine.runs.aftermath import ending_of, last_word, prepare_restart, words_of_resumption, write_event
+from workbench.engine.runs.attempts import Attempts, Failure, NoRestart, decide, hung_minutes
+from workbench.engine.runs.control import Command, ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
-from workbench.engine.runs.inquest import Before, ending_of_worker
-from workbench.engine.runs.journal import Journal, find_ending
-from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock
+from workbench.engine.runs.escalation import Escalation, is_responsive, size_of, stop_patience, work_done
+from workbench.engine.runs.going_on import ResumeRequest, clear_desk, replace_recipe, step_of
+from workbench.engine.runs.inquest import Before
+from workbench.engine.runs.journal import Event, JournalReader, find_rest, read_tail
+from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lock
 from workbench.engine.runs.postmortem import Ending
-from workbench.engine.runs.store import read_json
-from workbench.engine.runs.waiting import ending_without, outcome_of, previous_run, waiting_words
+from workbench.engine.runs.queue import CPU, Device, environment_of
+from workbench.engine.runs.queue_wait import find_device, keep_device
+from workbench.engine.runs.reserve import is_full, keep_reserve, release_reserve
+from workbench.engine.runs.store import beat_age, read_json
+from workbench.engine.runs.waiting import stopped_before_its_turn, wait_for_previous
+from workbench.engine.runs.worker_process import WorkerProcess, living_worker
 
 TICK_SECONDS = 0.25
 HEARTBEAT_SECONDS = 1.0
-# A worker answers `stop` after the step it is in. When nothing has moved for so long, it is told by stronger signals.
-STOP_TO_TERM_SECONDS = 60.0
-TERM_TO_KILL_SECONDS = 15.0
 
 
 class Supervisor:
     """Runs one worker to its end. Everything it knows is on disk: killing it loses nothing but itself."""
 
     def __init__(self, run: RunDirectory, command: list[str] | None = None,
-                 clock: Callable[[], float] = time.monotonic) -> None:
+                 clock: Callable[[], float] = time.monotonic, token: str | None = None,
+                 queued: bool = False) -> None:
         self._run = run
         self._command = command or [sys.executable, "-m", "workbench.worker", "train", run.id]
         self._clock = clock
+        self._token = token
+        self._queued = queued
+        self._gpu: str | None = None
         self._control = ControlReader(run)
         self._phase = "starting"
-        self._worker_identity: ProcessIdentity | None = None
-        self._stop_since: float | None = None
-        self._progress = (0, 0)
+        self._escalation = Escalation(clock)
+        self._pausing = False
+        self._hung = False
+        self._worker: WorkerProcess | None = None
+        self._worker_since = 0.0
+        self._before = Before.of(run)
+        self._begin_from: str | None = None
+        self._recipe: dict[str, Any] = {}
         self._next_beat = 0.0
 
     def main(self) -> int:
-        """Supervise to the end; 0 when the run finished or was stopped, 1 when it failed, 3 when not ours to run."""
+        """Supervise to the end; 0 when the run finished, was stopped or paused, 1 when it failed, 3 when not ours."""
         lock = acquire_lock(self._run.lock)
         if lock is None:
-            print(f"{self._run.id} already has a supervisor", file=sys.stderr)
-            return 3
-        if find_ending(self._run.events) is not None:
-            print(f"{self._run.id} has already ended", file=sys.stderr)
-            return 3
+            return self._leave(f"{self._run.id} already has a supervisor")
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._ask_to_stop())
+            signal.signal(number, lambda *_: self._escalation.ask(at_once=True))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._journal("queued")
-        if rehearsal := read_json(self._run.plan).get("rehearsal"):
-            self._journal("rehearsed", **rehearsal)
-        outcome = self._wait_for_previous() or self._run_worker()
-        self._phase = "ended"
+        if refusal := self._take_charge():
+            return self._leave(refusal)
+        keep_reserve(self._run)
+        outcome = self._wait_for_turn() or self._run_workers()
+        release_reserve(self._run)
+        self._phase = "paused" if outcome == "paused" else "ended"
         self._beat(force=True)
         return 1 if outcome == "failed" else 0
 
-    def _wait_for_previous(self) -> str | None:
-        """Of a pipeline's later stage: wait for the one before. None when the worker can start, else how it ended."""
-        stage = stage_of(self._run)
-        previous = previous_run(stage) if stage is not None else None
-        if stage is None or previous is None:
-            return None
-        outcome = outcome_of(previous)
-        if outcome is None:
-            self._phase = "waiting"
-            self._journal("waiting", reason=waiting_words(stage, previous), run=previous.id)
-        while outcome is None and self._stop_since is None:
-            self._obey()
-            self._beat()
-            time.sleep(TICK_SECONDS)
-            outcome = outcome_of(previous)
-        if self._stop_since is not None:
-            ending = Ending("stopped", explanation="Stopped on request, before its turn came.",
-                            suggestion=f"Start it and what comes after it again: workbench resume {self._run.id}")
-        elif outcome == "finished":
-            return None
+    @staticmethod
+    def _leave(why: str) -> int:
+        print(why, file=sys.stderr)
+        return NOT_OURS
+
+    def _take_charge(self) -> str | None:
+        """Begin, go on or take over, as the directory says; a sentence where it is not ours to do."""
+        run = self._run
+        worker = living_worker(run)
+        self._recipe = read_json(run.plan).get("recipe") or {}
+        if self._token is not None:
+            if worker is not None:
+                return f"{run.id} still has a worker, process {worker.pid}"
+            request = ResumeRequest.read(run, self._token)
+            if request is None or request.journal_size not in (None, size_of(run.events)):
+                return f"{run.id} went on meanwhile"
+            self._go_on(request)
+        elif find_rest(run.events) is not None:
+            return f"{run.id} has already ended"
+        elif worker is not None:
+            self._worker = WorkerProcess(worker)
+            self._gpu = keep_device(run)
+            self._worker_since = self._clock()
+            self._phase = "running"
+            self._beat(force=True)
+            write_event(run, "alert", level="info", message="Its supervisor was gone; another one minds it again.")
+        elif _has_begun(run):
+            return f"{run.id} has begun already and has no worker any more: resume it"
         else:
-            ending = ending_without(stage, previous, str(outcome), self._run.id)
-        self._journal("ended", **ending.to_event())
-        return ending.outcome
+            self._beat(force=True)
+            write_event(run, "queued")
+            if rehearsal := read_json(run.plan).get("rehearsal"):
+                write_event(run, "rehearsed", **rehearsal)
+        return None
 
-    def _run_worker(self) -> str:
-        worker = self._start_worker()
-        while worker.poll() is None:
-            self._tick(worker)
-            time.sleep(TICK_SECONDS)
-        return self._record_end(worker.returncode)
+    def _go_on(self, request: ResumeRequest) -> None:
+        """Do as was asked. The request goes last: whoever waits for that finds a run that goes on."""
+        assert self._token is not None
+        self._beat(force=True)  # what the supervisor before left behind must not look like a stall
+        if request.recipe is not None:
+            replace_recipe(self._run, request.recipe, request.plan)
+            self._recipe = request.recipe
+        self._control.set_aside()
+        aside = clear_desk(self._run, request.step, from_beginning=request.checkpoint is None)
+        past = sum(event.get("type") == "resumed" for event in JournalReader(self._run.events).read())
+        write_event(self._run, "resumed", step=request.step, checkpoint=request.checkpoint, changes=request.changes,
+                    attempt=past + 1)
+        for message in (*request.notes, *words_of_resumption(request.changes, aside)):
+            write_event(self._run, "alert", level="info", message=message, step=request.step)
+        self._begin_from = request.checkpoint
+        self._run.resume_request(self._token).unlink(missing_ok=True)
 
-    def _start_worker(self) -> subprocess.Popen[bytes]:
+    def _wait_for_turn(self) -> str | None:
+        """Wait for the stage before, then for a device. None when a worker can start, or runs already; else how the run
+        ended while it waited."""
+        if self._worker is not None:
+            return None
+        ending = wait_for_previous(self._run, self._idle)
+        if ending is None and self._goes_on:
+            found = find_device(self._run, self._queued, self._idle)
+            if isinstance(found, Device):
+                self._gpu = found.id
+                return None
+            ending = found
+        if ending is not None:
+            return self._end(ending)
+        if not self._escalation.asked:
+            self._conclude("paused", step=step_of(self._begin_from or "") or 0, checkpoint=self._begin_from)
+            return "paused"
+        return self._end(stopped_before_its_turn(self._run))
+
+    def _idle(self) -> bool:
+        """What is to be done while it waits, a moment long; whether to go on waiting."""
+        self._phase = "waiting"
+        self._obey(self._control.read())
+        self._beat()
+        time.sleep(TICK_SECONDS)
+        return self._goes_on
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether nobody asked it to stop or to pause."""
+        return not (self._escalation.asked or self._pausing)
+
+    def _run_workers(self) -> str:
+        """Run workers until the run comes to rest; how it did."""
+        worker = self._worker
+        while True:
+            try:
+                worker = worker or self._start_worker()
+            except OSError as error:
+                return self._end(Ending("failed", "disk" if is_full(error) else "error",
+                                        f"The worker could not be started: {error.strerror}."))
+            while worker.is_alive():
+                self._tick(worker)
+                time.sleep(TICK_SECONDS)
+            self._obey(self._control.read())  # a stop that came while it died
+            outcome = self._after(worker)
+            if outcome is not None:
+                return outcome
+            worker = None
+
+    def _start_worker(self) -> WorkerProcess:
         self._before = Before.of(self._run)
-        with self._run.log.open("ab") as log:
-            worker = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                      start_new_session=True, cwd=self._run.path)
-        self._worker_identity = ProcessIdentity.of(worker.pid)
+        source = ["--from", self._begin_from] if self._begin_from else []
+        self._worker = WorkerProcess.start(self._run, [*self._command, *source],
+                                           {**os.environ, **environment_of(self._gpu or CPU)})
+        self._worker_since = self._clock()
         self._phase = "running"
-        return worker
+        self._beat(force=True)
+        return self._worker
 
-    def _obey(self) -> None:
-        for command in self._control.read():
-            if command.name == "stop":
-                self._ask_to_stop()
-
-    def _tick(self, worker: subprocess.Popen[bytes]) -> None:
-        self._obey()
-        self._escalate(worker)
+    def _tick(self, worker: WorkerProcess) -> None:
+        self._obey(self._control.read())
+        if self._escalation.asked:
+            for number in self._escalation.due(work_done(self._run), is_responsive(self._run, worker.is_suspended()),
+                                               stop_patience(self._run)):
+                worker.signal(number)
+            self._phase = self._escalation.phase
+        elif self._is_hung():
+            self._hung = True
+            worker.signal(signal.SIGKILL)
         self._beat()
 
-    def _ask_to_stop(self) -> None:
-        if self._stop_since is None:
-            self._stop_since = self._clock()
-            self._phase = "stopping"
+    def _obey(self, commands: Iterable[Command]) -> None:
+        for command in commands:
+            if command.name == "stop":
+                self._escalation.ask()
+            elif command.name == "pause" and not self._escalation.asked:
+                self._pausing = True
+                self._phase = "pausing"
 
-    def _escalate(self, worker: subprocess.Popen[bytes]) -> None:
-        if self._stop_since is None:
-            return
-        progress = self._work_done()
-        if progress != self._progress and self._phase == "stopping":
-            # It is still at its last step, or saving: a large model takes minutes to write.
-            self._progress, self._stop_since = progress, self._clock()
-        waited = self._clock() - self._stop_since
-        if waited > STOP_TO_TERM_SECONDS + TERM_TO_KILL_SECONDS:
-            self._phase = "killing"
-            self._signal(worker, signal.SIGKILL)
-        elif waited > STOP_TO_TERM_SECONDS and self._phase != "terminating":
-            self._phase = "terminating"
-            self._signal(worker, signal.SIGTERM)
+    def _is_hung(self) -> bool:
+        minutes = hung_minutes(self._recipe)
+        if minutes is None or self._pausing:
+            return False
+        silent = beat_age(self._run)
+        return (self._clock() - self._worker_since if silent is None else silent) > minutes * 60
 
-    def _work_done(self) -> tuple[int, int]:
-        """Bytes in the journal, and bytes of what is being saved: they grow while the worker lives and works."""
-        partial = [path for root in (self._run.path, self._run.checkpoints) for path in root.glob(".partial-*/**/*")]
-        return _size(self._run.events), sum(map(_size, partial))
+    def _after(self, worker: WorkerProcess) -> str | None:
+        """What becomes of the run whose worker is gone: None where it goes on, else how it ended."""
+        with suppress(OSError):
+            self._run.beat.unlink(missing_ok=True)
+        rest = find_rest(self._run.events)
+        if rest is not None and rest["type"] == "paused":
+            return "paused"
+        ending = rest or ending_of(self._run, self._before, worker.returncode, self._escalation.asked,
+                                   hung_minutes(self._recipe) if self._hung else None).to_event()
+        decision = self._go_on_after(ending, worker)
+        self._hung = False
+        if decision is None:
+            return None
+        if rest is None:
+            self._conclude("ended", **{**ending, "explanation": f"{ending['explanation']} {decision.why}".rstrip()})
+        elif decision.why:
+            self._conclude("alert", level="warning", message=decision.why)
+        return str(ending["outcome"])
 
-    @staticmethod
-    def _signal(worker: subprocess.Popen[bytes], number: int) -> None:
-        with suppress(ProcessLookupError):
-            # The worker leads its own session: its data-loader children go with it.
-            os.killpg(worker.pid, number)
+    def _go_on_after(self, ending: Event, worker: WorkerProcess) -> NoRestart | None:
+        """Prepare another worker where the recipe allows one: None, else why there is none."""
+        if ending["outcome"] != "failed" or self._escalation.asked or self._pausing:
+            return NoRestart()
+        of_the_host = (worker.returncode or 0) < 0 or ending.get("symptom") == "host-memory"
+        decision = decide(Failure(ending.get("cause"), of_the_host), self._recipe,
+                          Attempts.read(JournalReader(self._run.events).read()))
+        if isinstance(decision, NoRestart):
+            return decision
+        self._obey(self._control.set_aside())
+        if self._escalation.asked or self._pausing:
+            return NoRestart()
+        try:
+            self._begin_from = prepare_restart(self._run, decision, ending, self._recipe)
+        except OSError as error:
+            return NoRestart(f"It could not be started again: {error.strerror}.")
+        self._recipe = read_json(self._run.plan).get("recipe") or {}
+        return None
 
-    def _record_end(self, returncode: int) -> str:
-        """The outcome; written here only when the worker could not write it itself."""
-        written = find_ending(self._run.events)
-        if written is not None:
-            return str(written.get("outcome"))
-        ending = ending_of_worker(self._run, self._before, returncode, stopping=self._stop_since is not None)
-        self._journal("ended", **ending.to_event())
+    def _end(self, ending: Ending) -> str:
+        self._conclude("ended", **ending.to_event())
         return ending.outcome
 
-    def _journal(self, type_: str, **fields: Any) -> None:
-        with Journal(self._run.events) as journal:
-            journal.append(type_, durable=True, **fields)
+    def _conclude(self, type_: str, **fields: Any) -> None:
+        def wait() -> None:
+            self._beat()
+            time.sleep(TICK_SECONDS)
+
+        last_word(self._run, type_, fields, wait)
 
     def _beat(self, force: bool = False) -> None:
         now = self._clock()
@@ -165,30 +266,35 @@ class Supervisor:
             return
         self._next_beat = now + HEARTBEAT_SECONDS
         own = ProcessIdentity.of(os.getpid())
-        write_json(self._run.status, {
-            "phase": self._phase,
-            "supervisor": own.to_json() if own else None,
-            "worker": self._worker_identity.to_json() if self._worker_identity else None,
-            "heartbeat": round(time.time(), 3),
-            "heartbeat_monotonic": round(time.monotonic(), 3),
-        }, durable=False)
+        worker = self._worker.identity if self._worker else None
+        with suppress(OSError):  # a full disk: the run goes on, and looks stalled until there is room
+            write_json(self._run.status, {
+                "phase": self._phase,
+                "supervisor": own.to_json() if own else None,
+                "gpus": [self._gpu] if self._gpu else [],
+                "worker": worker.to_json() if worker else None,
+                "heartbeat": round(time.time(), 3),
+                "heartbeat_monotonic": round(time.monotonic(), 3),
+            }, durable=False)
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+def _has_begun(run: RunDirectory) -> bool:
+    """Whether a worker was ever started."""
+    return any(event.get("type") not in ("queued", "rehearsed", "waiting") for event in read_tail(run.events))
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m workbench.engine.runs.supervisor RUN-ID`."""
+    """`python -m workbench.engine.runs.supervisor RUN-ID [--resume TOKEN] [--queue]`."""
     try:
         run = find_run(arguments[0])
-        return Supervisor(run).main()
+        token = arguments[arguments.index("--resume") + 1] if "--resume" in arguments else None
+        return Supervisor(run, token=token, queued="--queue" in arguments).main()
     except WorkbenchError as error:
         print(error.message, file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"{error.strerror}: {error.filename or 'a file of the run'}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """A pipeline's later stage waits for the one before it: what it waits for, and what it says when that does not come."""
 
+from collections.abc import Callable
+
 from workbench.engine.paths import runs_dir
-from workbench.engine.runs.chain import StageOf
+from workbench.engine.runs.aftermath import write_event
+from workbench.engine.runs.chain import StageOf, stage_of
 from workbench.engine.runs.directory import RUN_ID, RunDirectory
-from workbench.engine.runs.journal import find_ending
+from workbench.engine.runs.journal import find_rest
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.store import is_supervised
 
@@ -16,14 +19,30 @@ def previous_run(stage: StageOf) -> RunDirectory | None:
 
 
 def outcome_of(run: RunDirectory) -> str | None:
-    """`finished`, `stopped`, `failed`, `crashed` or `deleted`; None while it goes on, or has not left its GPU yet."""
+    """`finished`, `stopped`, `failed`, `crashed` or `deleted`; None while it goes on, is paused, or has
+    not left its GPU yet."""
     # Liveness first: a run that ends between the two looks must not seem to have crashed.
     if is_supervised(run):
         return None
-    ending = find_ending(run.events)
-    if ending is not None:
-        return str(ending.get("outcome"))
+    rest = find_rest(run.events)
+    if rest is not None:
+        return str(rest.get("outcome")) if rest["type"] == "ended" else None
     return "crashed" if run.path.is_dir() else "deleted"
+
+
+def wait_for_previous(run: RunDirectory, idle: Callable[[], bool]) -> Ending | None:
+    """Of a pipeline's later stage: wait for the one before. Its end where that one did not finish; None when it can
+    start, and where `idle`, which does what else is to be done, says to wait no longer. Raises OSError."""
+    stage = stage_of(run)
+    previous = previous_run(stage) if stage is not None else None
+    if stage is None or previous is None:
+        return None
+    outcome = outcome_of(previous)
+    if outcome is None:
+        write_event(run, "waiting", reason=waiting_words(stage, previous), run=previous.id)
+    while outcome is None and idle():
+        outcome = outcome_of(previous)
+    return None if outcome in (None, "finished") else ending_without(stage, previous, outcome, run.id)
 
 
 def waiting_words(stage: StageOf, previous: RunDirectory) -> str:
@@ -39,3 +58,10 @@ def ending_without(stage: StageOf, previous: RunDirectory, outcome: str, own_id:
         return Ending("stopped", explanation=explanation, suggestion="Train the recipe again.")
     how = f"See why (workbench show {previous.id}), then go on from there: workbench resume {own_id}"
     return Ending("stopped", explanation=explanation, suggestion=how)
+
+
+def stopped_before_its_turn(run: RunDirectory) -> Ending:
+    """The end of a run that was asked to stop while it waited."""
+    it = "it and what comes after it" if stage_of(run) else "it"
+    return Ending("stopped", explanation="Stopped on request, before its turn came.",
+                  suggestion=f"Start {it} again: workbench resume {run.id}")

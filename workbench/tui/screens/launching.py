@@ -24,6 +24,8 @@ class LaunchingScreen(RehearsingScreen):
     def __init__(self) -> None:
         super().__init__()
         self._waiting_for_check: Plan | None = None
+        self.queues = False
+        """Whether what is launched next waits in the queue for its GPU."""
 
     def change(self, settings: Mapping[str, Any]) -> None:
         """Change the recipe: dotted settings and their values."""
@@ -43,7 +45,8 @@ class LaunchingScreen(RehearsingScreen):
         check = self.data_check(plan.recipe, base_dir)
         if check is not None and not check.done and self._waiting_for_check is not plan:
             self._waiting_for_check = plan
-            self.notify("It starts when the data is checked. ctrl+l again starts it at once, esc not at all.")
+            does, key = ("queues", "ctrl+q") if self.queues else ("starts", "ctrl+l")
+            self.notify(f"It {does} when the data is checked. {key} again: at once, esc: not at all.")
             return
         self._waiting_for_check = None
         bad = refused(check.findings, plan.recipe.data) if check else ()
@@ -51,7 +54,7 @@ class LaunchingScreen(RehearsingScreen):
             report = check.structure if check else None
             self._ask(plan, bad, report.rows if report and not report.exact else None)
         else:
-            self._launch(plan, base_dir)
+            self._launch(plan, base_dir, self.queues)
 
     def launch_if_checked(self, base_dir: Path) -> None:
         """Launch what waits for the check of its data, when that is done."""
@@ -73,11 +76,11 @@ class LaunchingScreen(RehearsingScreen):
             self.launch_when_planned()
 
     @work(thread=True, exclusive=True, group="launch")
-    def _launch(self, plan: Plan, base_dir: Path) -> None:
+    def _launch(self, plan: Plan, base_dir: Path, queue: bool) -> None:
         rehearsal = self.rehearsal_of(plan.recipe)
         found = asdict(rehearsal.found) if rehearsal is not None and rehearsal.found is not None else None
         try:
-            run = launch(plan.recipe, plan, base_dir, found)
+            run = launch(plan.recipe, plan, base_dir, found, queue)
         except WorkbenchError as error:
             text = f"{error.message} {error.hint or ''}".strip()
             self.app.call_from_thread(self.notify, text, severity="error", markup=False)

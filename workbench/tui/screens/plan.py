@@ -38,6 +38,7 @@ class PlanScreen(RecipeFileScreen):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (32, "-tall")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("ctrl+l", "launch", "Launch", priority=True),
+        Binding("ctrl+q", "queue", "Queue", priority=True),
         Binding("ctrl+s", "save", "Save", priority=True),
         Binding("ctrl+o", "open_recipe", "Open", priority=True),
         Binding("ctrl+r", "rehearse", "Rehearse", priority=True),
@@ -226,6 +227,15 @@ class PlanScreen(RecipeFileScreen):
 
     def action_launch(self) -> None:
         """Start the run and watch it; while the plan is still being made, as soon as it is."""
+        self.queues = False
+        self._launch_soon()
+
+    def action_queue(self) -> None:
+        """As launching, but the run waits for a GPU of its own behind those that wait already."""
+        self.queues = True
+        self._launch_soon()
+
+    def _launch_soon(self) -> None:
         if self.recipe is None:
             self.notify("Mend the marked field first.", severity="warning")
         elif self._card is not None:

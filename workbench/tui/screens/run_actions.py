@@ -12,8 +12,8 @@ from workbench.engine.errors import RunError
 from workbench.engine.runs.control import Command, CommandName, send_command
 from workbench.engine.runs.deletion import delete_run
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.escalation import STOP_TO_TERM_SECONDS, TERM_TO_KILL_SECONDS
 from workbench.engine.runs.state import AT_REST, StateName
-from workbench.engine.runs.supervisor import STOP_TO_TERM_SECONDS, TERM_TO_KILL_SECONDS
 from workbench.tui.run_postmortem import GoodCheckpoint, PostMortem
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.screens.confirm import ConfirmScreen

@@ -12,16 +12,20 @@ from textual.content import Content
 from textual.widgets import DataTable, Input, Static
 
 from workbench.engine.runs.chain import by_chain
+from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.store import RunSummary
 from workbench.tui.format import STATE_STYLES
 from workbench.tui.run_reader import worker_lives
+from workbench.tui.screens.queueing import QUEUE_ACTIONS, QueueingScreen, QueueLine, in_queue_order
 from workbench.tui.screens.run_actions import RunActions, Subject
 from workbench.tui.widgets.runs_table import RunsTable
 
 _NO_RUNS = "No runs yet.\n\nPress 1 to plan one, or try the demo from a shell: workbench demo"
 
+_MAY = {"stop": "may_stop", "pause": "may_pause", "resume": "may_resume", "delete": "may_delete"}
 
-class RunsScreen(RunActions):
+
+class RunsScreen(RunActions, QueueingScreen):
     """The list, with a line of counts above and a filter that opens on demand."""
 
     MODE: ClassVar[str] = "runs"
@@ -48,6 +52,7 @@ class RunsScreen(RunActions):
         yield Static(id="counts", markup=False)
         with Vertical(id="list"):
             yield RunsTable()
+        yield QueueLine()
         yield Static(_NO_RUNS, id="none", classes="empty", markup=False)
         yield Input(placeholder="part of a name, a state or an id", id="filter", compact=True)
 
@@ -70,8 +75,9 @@ class RunsScreen(RunActions):
         if not self._composed or not self.app.is_running:
             return
         runs = self.workbench.runs
-        shown = by_chain(matching(runs, self.query_one(Input).value))
-        self.query_one(RunsTable).show(shown)
+        queue = self.workbench.queue
+        shown = in_queue_order(by_chain(matching(runs, self.query_one(Input).value)), queue)
+        self.query_one(RunsTable).show(shown, queue)
         self.query_one("#list").display = bool(shown)
         none = self.query_one("#none", Static)
         none.display = not shown
@@ -86,13 +92,20 @@ class RunsScreen(RunActions):
         self._offer_keys()
 
     @property
+    def chosen_run(self) -> RunDirectory | None:
+        """The run under the cursor."""
+        chosen = self._chosen if self._composed else None
+        return chosen.run if chosen is not None else None
+
+    @property
     def _chosen(self) -> RunSummary | None:
         return self.query_one(RunsTable).chosen if self.query_one("#list").display else None
 
     @on(DataTable.RowHighlighted)
     def _offer_keys(self) -> None:
         # Refreshing builds the footer anew: only when another set of keys makes sense.
-        offered = tuple(self.check_action(action, ()) for action in ("stop", "pause", "resume", "delete"))
+        self.query_one(QueueLine).show(self.queue_row, len(self.workbench.queue))
+        offered = tuple(self.check_action(action, ()) for action in (*_MAY, *QUEUE_ACTIONS))
         if offered != self._offered:
             self._offered = offered
             self.refresh_bindings()
@@ -106,9 +119,10 @@ class RunsScreen(RunActions):
                 for run in self.query_one(RunsTable).marked or [self._chosen]]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What is done to runs is offered where it does something."""
-        able = {"stop": "may_stop", "pause": "may_pause", "resume": "may_resume", "delete": "may_delete"}.get(action)
-        return able is None or any(getattr(subject, able) for subject in self.subjects)
+        """What is done to runs is offered where it does something, the queue's keys to who waits in it."""
+        if (offered := self.offers(action)) is not None:
+            return offered
+        return action not in _MAY or any(getattr(subject, _MAY[action]) for subject in self.subjects)
 
     @on(DataTable.RowSelected)
     def _watch(self) -> None:

@@ -90,7 +90,8 @@ def state_words(follower: RunFollower, reading: Reading) -> tuple[str, str]:
         of = f" · {attempt.number} of {attempt.of}" if attempt.number and attempt.of else ""
         return (f"restarting{of}…", "$warning") if attempt.cause else ("resuming…", "$primary")
     if state.phase and not follower.ended:
-        return f"{name} · {one_line(state.phase, 40)}…", style
+        # While no step is known there is room for all of it: why a run waits may be long.
+        return f"{name} · {one_line(state.phase, 40 if state.total_steps else 160)}…", style
     return name, style
 
 

@@ -11,6 +11,7 @@ from textual.color import Color
 from textual.widgets import DataTable
 from textual.widgets.data_table import CellDoesNotExist
 
+from workbench.engine.runs.queue_rows import QueueRow
 from workbench.engine.runs.store import RunSummary
 from workbench.engine.text import slug
 from workbench.tui.format import STATE_STYLES, age, number
@@ -42,6 +43,8 @@ class RunsTable(DataTable[Text]):
         self._marked: set[str] = set()
         self._ages: dict[str, str] = {}
         self._marks: dict[str, str] = {}
+        self._queue: dict[str, tuple[int, bool]] = {}
+        self._moved: set[str] = set()
         self._layout: list[Column] = []
         self._layout_width = -1
         self._inks: dict[str, Style] = {}
@@ -74,9 +77,11 @@ class RunsTable(DataTable[Text]):
             self.update_cell(run.id, "Name", self._name_of(run))
         return bool(marked)
 
-    def show(self, runs: Sequence[RunSummary]) -> None:
-        """Show these runs; only what changed is drawn."""
+    def show(self, runs: Sequence[RunSummary], queue: Sequence[QueueRow] = ()) -> None:
+        """Show these runs, and the places of those that queue; only what changed is drawn."""
         fresh = {run.id: run for run in runs}
+        places, self._queue = self._queue, {row.run.id: (row.position, row.held) for row in queue}
+        self._moved = {run for run, _ in places.items() ^ self._queue.items()}
         self._marks = stage_marks(runs, self._ascii)
         if self._layout_width == self.size.width and list(fresh) == list(self._runs):
             self._update_cells(fresh)
@@ -112,7 +117,7 @@ class RunsTable(DataTable[Text]):
     def _update_cells(self, fresh: dict[str, RunSummary]) -> None:
         before, self._runs = self._runs, fresh
         for run in fresh.values():
-            if run == before[run.id] and age(run.started) == self._ages[run.id]:
+            if run == before[run.id] and run.id not in self._moved and age(run.started) == self._ages[run.id]:
                 continue
             self._ages[run.id] = age(run.started)
             for column in self._layout:
@@ -159,10 +164,14 @@ class RunsTable(DataTable[Text]):
                              overflow="ellipsis")
 
     def _state(self, run: RunSummary) -> Text:
-        return Text(f"{'*' if self._ascii else '●'} {run.state}", self._ink(run.state), no_wrap=True)
+        _, held = self._queue.get(run.id, (0, False))
+        words, ink = ("held", "paused") if held else (run.state, run.state)
+        return Text(f"{'*' if self._ascii else '●'} {words}", self._ink(ink), no_wrap=True)
 
     def _progress(self, run: RunSummary) -> Text:
         total = run.total_steps
+        if run.id in self._queue:
+            return Text(f"queue {self._queue[run.id][0]}", self._ink("muted"), justify="right", no_wrap=True)
         steps = f"{run.step}/{total}" if total else f"{run.step}/?" if run.step else "–"
         if self._layout_width < _WIDE:
             return Text(steps, justify="right", no_wrap=True)

@@ -32,7 +32,23 @@ class EvaluationCallback(TrainerCallback):
         self._before: float | None = None
         self._best: tuple[int, float] | None = None
         self._without_better = 0
+        self._pausing = False
         self.stopped_early = False
+
+    def remember(self) -> dict[str, Any]:
+        """What the evaluations so far were like, for a resumed run."""
+        return {"metric": self._settings.metric_for_best_model, "before": self._before, "best": self._best,
+                "without_better": self._without_better}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Go on with what `remember` gave, unless another metric judges now."""
+        if memory["metric"] == self._settings.metric_for_best_model:
+            self._before, self._without_better = memory["before"], memory["without_better"]
+            self._best = (memory["best"][0], memory["best"][1]) if memory["best"] else None
+
+    def pause(self) -> None:
+        """The end of training will not be its end."""
+        self._pausing = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                     **kwargs: Any) -> TrainerControl:
@@ -69,6 +85,7 @@ class EvaluationCallback(TrainerCallback):
             self._best, self._without_better = (state.global_step, value), 0
             if self._settings.load_best_model_at_end:
                 self._checkpoints.keep_best(state.global_step, value)
+                control.should_save = True
         else:
             self._without_better += 1
         if patience is not None and self._without_better >= patience and state.global_step < state.max_steps:
@@ -79,7 +96,9 @@ class EvaluationCallback(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                      **kwargs: Any) -> None:
         """Say so when training made nothing better."""
-        if self._before is not None and self._best is not None and not self._is_better(self._best[1], self._before):
+        if self._pausing or self._before is None or self._best is None:
+            return
+        if not self._is_better(self._best[1], self._before):
             self._reporter.alert(f"{self._settings.metric_for_best_model} was never better than before training "
                                  f"({number(self._before)}): at its best it was {number(self._best[1])}, at step "
                                  f"{self._best[0]}.", "warning", state.global_step)

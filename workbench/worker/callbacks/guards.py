@@ -38,6 +38,14 @@ class GuardsCallback(TrainerCallback):
         self._still = self._same_rewards = 0
         self._step_before = -1
 
+    def remember(self) -> dict[str, Any]:
+        """What a resumed run goes on counting."""
+        return {"same_rewards": self._same_rewards}
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Go on with what `remember` gave."""
+        self._same_rewards = memory["same_rewards"]
+
     def watch(self, trainer: Trainer) -> None:
         """Look at every batch that the trainer's collator makes. Before training: its loader keeps the collator."""
         trainer.data_collator = CountingCollator(trainer.data_collator, lambda: trainer.state.global_step, self._alert)

@@ -9,12 +9,9 @@ from peft import PeftModel
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from workbench.worker.callbacks.stopwatch import Stopwatch
+from workbench.worker.finite import NonFiniteLossError
 from workbench.worker.loading import device_name
 from workbench.worker.reporter import Reporter
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss or the gradient became NaN or infinite: nothing after that is worth the electricity."""
 
 
 class MetricsCallback(TrainerCallback):
@@ -23,7 +20,7 @@ class MetricsCallback(TrainerCallback):
     def __init__(self, reporter: Reporter, stopwatch: Stopwatch) -> None:
         self._reporter = reporter
         self._stopwatch = stopwatch
-        self._tokens = 0.0
+        self._tokens: float | None = None
         self._since = 0.0
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
@@ -36,6 +33,8 @@ class MetricsCallback(TrainerCallback):
                               device_name=device_name(model.device))
         self._reporter.phase("first step")
         self._since = self._stopwatch.seconds
+        # A resumed run knows how many tokens there were at its first log, not in how long a time.
+        self._tokens = 0.0 if state.global_step == 0 else None
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                logs: dict[str, float] | None = None, **kwargs: Any) -> None:
@@ -50,10 +49,11 @@ class MetricsCallback(TrainerCallback):
     def _throughput(self, num_tokens: float | None) -> dict[str, float]:
         if num_tokens is None:
             return {}
-        now = self._stopwatch.seconds
-        rate = (num_tokens - self._tokens) / max(now - self._since, 1e-9)
+        now, metrics = self._stopwatch.seconds, {"train/num_tokens": num_tokens}
+        if self._tokens is not None:
+            metrics["perf/tokens_per_second"] = (num_tokens - self._tokens) / max(now - self._since, 1e-9)
         self._tokens, self._since = num_tokens, now
-        return {"perf/tokens_per_second": rate, "train/num_tokens": num_tokens}
+        return metrics
 
 
 def count_parameters(model: PreTrainedModel) -> tuple[int, int]:

@@ -33,11 +33,20 @@ class SamplesCallback(TrainerCallback):
         self._chat = chat
         self._last_step = -1
         self._asked = False
+        self._pausing = False
         self.rows: Iterable[dict[str, Any]] = ()
 
     def ask(self) -> None:
         """Sample after the current step."""
         self._asked = True
+
+    def go_on_from(self, step: int) -> None:
+        """What is due at this step was sampled before."""
+        self._last_step = step
+
+    def pause(self) -> None:
+        """The end of training will not be its end."""
+        self._pausing = True
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                        model: PreTrainedModel | None = None, **kwargs: Any) -> None:
@@ -55,7 +64,8 @@ class SamplesCallback(TrainerCallback):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                      model: PreTrainedModel | None = None, **kwargs: Any) -> None:
         """What the model says now."""
-        self._sample(model, state.global_step)
+        if not self._pausing:
+            self._sample(model, state.global_step)
 
     def _sample(self, model: PreTrainedModel | None, step: int) -> None:
         if model is None or step == self._last_step:
@@ -89,9 +99,11 @@ def answer(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     sampling = {"do_sample": True, "temperature": temperature} if temperature > 0 else {"do_sample": False}
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []), evaluating(model):
         torch.manual_seed(seed)
+        # Of a model that diverged nothing could be drawn, and on a GPU the failure would take the device with it: that
+        # its loss is no number is said in its place, at the next log.
         output = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], **sampling,
                                 max_new_tokens=max_new_tokens, use_cache=True, min_new_tokens=min_new_tokens or None,
-                                pad_token_id=tokenizer.pad_token_id)
+                                pad_token_id=tokenizer.pad_token_id, remove_invalid_values=True)
     new_tokens = output[:, inputs["input_ids"].shape[1]:]
     return [text.strip() for text in tokenizer.batch_decode(new_tokens, skip_special_tokens=True)]
 

@@ -1,0 +1,349 @@
+"""The supervisor over light workers, with real processes and signals: restarts, adoption, stop, pause, resume."""
+
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from tests.conftest import RunCommand
+from tests.faults.stand_ins import (
+    FINISHES,
+    TRAINS,
+    WORKER,
+    StandIn,
+    any_plan,
+    events,
+    identity,
+    look,
+    new_run,
+    supervise,
+    trained,
+    use_stand_in,
+    wait_for,
+)
+from workbench.engine.atomic import write_json
+from workbench.engine.errors import InputError, RunError
+from workbench.engine.runs.control import send_command
+from workbench.engine.runs.deletion import delete_run
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.liveness import ProcessIdentity, lock_holder
+from workbench.engine.runs.orders import pause_run, stop_run
+from workbench.engine.runs.resume import Resumption, prepare_resume
+from workbench.engine.runs.store import read_json, read_status
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    return use_stand_in(monkeypatch)
+
+
+def test_a_killed_worker_is_started_again_from_its_last_good_checkpoint(home: object) -> None:
+    run = new_run(resume=2)
+    process = supervise(run, TRAINS)
+    wait_for(trained(run, 12))
+    newest = run.path / "checkpoints" / "step-00000010" / "weights"
+    newest.write_text("damaged")
+    first = identity(run, "worker")
+    assert first.signal(signal.SIGKILL)
+    wait_for(lambda: look(run).state.restarts == 1 and look(run).state.step > 8)
+    assert look(run).name == "running"
+    assert not first.is_alive()
+    restarted, = events(run, "restarted")
+    assert (restarted["attempt"], restarted["of"], restarted["cause"]) == (1, 2, "killed")
+    assert (restarted["step"], restarted["checkpoint"]) == (5, "checkpoints/step-00000005")
+    assert "SIGKILL" in str(restarted["explanation"])
+    alerts = [alert.message for alert in look(run).state.alerts]
+    assert any(message.startswith("The checkpoint step-00000010 is not loaded: weights ") for message in alerts)
+    assert any(message.endswith("It goes on from step 5: restart 1 of 2.") for message in alerts)
+    assert (run.path / "checkpoints" / "abandoned-1" / "step-00000010").is_dir()
+    steps = list(look(run).state.metrics["train/loss"].steps)
+    assert steps == list(range(1, len(steps) + 1)), "the abandoned branch is forgotten, nothing is missing"
+    send_command(run, "stop")
+    assert process.wait(20) == 0
+    assert look(run).name == "stopped"
+    assert lock_holder(run.lock) is None
+    assert not run.beat.exists()
+
+
+def test_a_killed_worker_is_a_failed_run_that_says_so(home: object) -> None:
+    run = new_run()
+    process = supervise(run, TRAINS)
+    wait_for(trained(run, 2))
+    second = supervise(run, TRAINS)
+    assert second.wait(20) == 3
+    assert f"{run.id} already has a supervisor" in run.supervisor_log.read_text()
+    assert identity(run, "worker").signal(signal.SIGKILL)
+    assert process.wait(20) == 1
+    follower = look(run)
+    assert (follower.name, follower.state.cause) == ("failed", "killed")
+    assert "SIGKILL" in (follower.state.explanation or "")
+    assert lock_holder(run.lock) is None
+
+
+def test_restarts_end_where_nothing_is_gained_or_allowed(home: object) -> None:
+    at_once = new_run("at-once", resume=5)
+    assert supervise(at_once, WORKER + "end('failed', cause='error', explanation='Broken.')").wait(60) == 1
+    assert [event["attempt"] for event in events(at_once, "restarted")] == [1]
+    follower = look(at_once)
+    assert (follower.name, follower.state.cause) == ("failed", "error")
+    assert follower.state.alerts[-1].message == ("It failed again before it had made a step, so it was not started "
+                                                 "again.")
+
+    often = new_run("often", resume=2)
+    assert supervise(often, WORKER + "step(begin + 1); os.kill(os.getpid(), 9)").wait(60) == 1
+    assert [event["attempt"] for event in events(often, "restarted")] == [1, 2]
+    assert look(often).state.explanation is not None
+    assert look(often).state.explanation.endswith(  # type: ignore[union-attr]
+        "It was started again 2 times, as often as on_failure.resume allows.")
+
+    never = new_run("never", resume=5)
+    work = WORKER + "step(1); end('failed', cause='nan', explanation='The loss is NaN.')"
+    assert supervise(never, work).wait(60) == 1
+    assert not events(never, "restarted")
+
+
+def test_out_of_memory_halves_the_batch_until_it_fits(home: object) -> None:
+    run = new_run(halve_batch=True)
+    # As a worker on a GPU that holds one row: four, then two are too many.
+    work = WORKER + """
+from workbench.engine.recipe_file import load_recipe
+training = load_recipe(run.recipe).training
+if training.per_device_train_batch_size > 1:
+    end("failed", cause="oom", explanation="Out of memory.")
+assert training.gradient_accumulation_steps == 16
+step(1)
+end("finished")
+"""
+    assert supervise(run, work).wait(60) == 0
+    restarts = events(run, "restarted")
+    assert [event["changes"] for event in restarts] == [
+        {"training.per_device_train_batch_size": 2, "training.gradient_accumulation_steps": 8},
+        {"training.per_device_train_batch_size": 1, "training.gradient_accumulation_steps": 16}]
+    assert [event["attempt"] for event in restarts] == [None, None]
+    assert "per_device_train_batch_size: 4" in (run.path / "recipe-1.yaml").read_text()
+    assert "per_device_train_batch_size: 2" in (run.path / "recipe-2.yaml").read_text()
+    assert read_json(run.plan)["recipe"]["training"]["per_device_train_batch_size"] == 1
+    assert any("a batch of 2 and 8 accumulation steps: the effective batch stays the same" in alert.message
+               for alert in look(run).state.alerts)
+
+
+def test_a_silent_worker_is_ended_and_started_again(home: object) -> None:
+    run = new_run(resume=1)
+    plan = read_json(run.plan)
+    plan["recipe"]["on_failure"]["hang_minutes"] = 1.5 / 60
+    write_json(run.plan, plan)
+    process = supervise(run, TRAINS)
+    wait_for(trained(run, 6))
+    assert identity(run, "worker").signal(signal.SIGSTOP)
+    wait_for(lambda: look(run).state.restarts == 1 and look(run).state.step > 6)
+    restarted, = events(run, "restarted")
+    assert (restarted["cause"], restarted["step"]) == ("hang", 5)
+    send_command(run, "stop")
+    assert process.wait(20) == 0
+
+
+def test_nothing_restarts_after_a_stop_or_a_pause(home: object) -> None:
+    for order in ("stop", "pause"):
+        run = new_run(order, resume=3)
+        process = supervise(run, WORKER + "step(1); time.sleep(600)")
+        wait_for(trained(run, 1))
+        send_command(run, order)  # type: ignore[arg-type]
+        wait_for(lambda run=run: read_status(run)["phase"] in ("stopping", "pausing"))
+        assert identity(run, "worker").signal(signal.SIGKILL)
+        process.wait(20)
+        assert not events(run, "restarted")
+        assert look(run).name == ("stopped" if order == "stop" else "failed")
+
+
+def test_a_crashed_supervisor_is_replaced_and_the_worker_never_notices(home: object, stand_in: StandIn,
+                                                                      workbench: RunCommand) -> None:
+    run = new_run()
+    stand_in(TRAINS)
+    supervise(run, TRAINS)
+    wait_for(trained(run, 3))
+    worker = identity(run, "worker")
+    assert identity(run, "supervisor").signal(signal.SIGKILL)
+    wait_for(lambda: look(run).name == "crashed", 5)
+    with pytest.raises(RunError, match=f"has lost its supervisor, but its worker still trains .process {worker.pid}."):
+        delete_run(run)
+    refused = workbench("resume", run.id, "--set", "training.learning_rate=1e-3")
+    assert "still trains, so it can only be taken over as it is" in refused.stderr
+    resumption = prepare_resume(run, lambda recipe: pytest.fail("nothing is planned"))
+    assert resumption.words == [f"{run.id} still trains, without a supervisor: a new one takes it over."]
+    assert resumption.start() == [run]
+    assert look(run).name == "running"
+    assert identity(run, "worker") == worker
+    wait_for(trained(run, look(run).state.step + 5))
+    assert not events(run, "resumed")
+    assert look(run).state.alerts[-1].message == "Its supervisor was gone; another one minds it again."
+    steps = list(look(run).state.metrics["train/loss"].steps)
+    assert steps == list(range(1, len(steps) + 1))
+    # Its end is taken from the journal; where it wrote none it counts as killed.
+    worker.signal(signal.SIGKILL)
+    wait_for(lambda: look(run).ended)
+    assert (look(run).name, look(run).state.cause) == ("failed", "killed")
+
+
+def test_stop_reaches_a_worker_without_supervisor(home: object, stand_in: StandIn) -> None:
+    run = new_run()
+    stand_in(TRAINS)
+    supervise(run, TRAINS)
+    wait_for(trained(run, 2))
+    worker = identity(run, "worker")
+    identity(run, "supervisor").signal(signal.SIGKILL)
+    assert worker.signal(signal.SIGSTOP)
+    wait_for(lambda: look(run).name == "crashed", 5)
+    answer = stop_run(run)
+    assert answer.words == (f"{run.id} had lost its supervisor; another one has taken over.",
+                            f"{run.id} was asked to stop; its worker was halted by a signal, so it gets SIGTERM at "
+                            "once, and SIGKILL after 15s.")
+    wait_for(lambda: look(run).ended, 10)
+    assert look(run).name == "stopped"
+    assert not worker.is_alive()
+
+
+def test_a_halted_worker_that_does_not_want_to_end_is_ended_within_the_deadline(home: object) -> None:
+    run = new_run()
+    process = supervise(run, WORKER + "signal.signal(signal.SIGTERM, signal.SIG_IGN); step(1); time.sleep(600)")
+    wait_for(trained(run, 1))
+    identity(run, "worker").signal(signal.SIGSTOP)
+    began = time.monotonic()
+    send_command(run, "stop")
+    assert process.wait(20) == 0
+    assert time.monotonic() - began < 2 + 1, "it was not waited for as for one that works"
+    assert "SIGKILL" in (look(run).state.explanation or "")
+
+
+def test_a_stranger_with_the_workers_number_is_left_alone(home: object, workbench: RunCommand) -> None:
+    run = new_run()
+    supervise(run, TRAINS)
+    wait_for(trained(run, 2))
+    for role in ("supervisor", "worker"):
+        identity(run, role).signal(signal.SIGKILL)
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        theirs = ProcessIdentity.of(stranger.pid)
+        assert theirs is not None
+        # The same number, once with another start and once from before a reboot: both are somebody else.
+        for changed in ({"start_time": theirs.start_time - 5}, {"boot_id": "another-boot"}):
+            write_json(run.status, {**read_status(run), "worker": {**theirs.to_json(), **changed}})
+            result = workbench("stop", run.id)
+            assert result.returncode == 1
+            assert result.stderr.splitlines() == [
+                f"error: {run.id} is not running, so it cannot stop: its supervisor died, and its worker is gone. "
+                f"Process {stranger.pid} is another program now (sleep), so it was left alone.",
+                f"hint: Go on with it: workbench resume {run.id}"]
+        assert stranger.poll() is None
+        assert psutil.Process(stranger.pid).status() != psutil.STATUS_STOPPED
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_pause_and_resume_go_on_in_place(home: object, stand_in: StandIn, workbench: RunCommand) -> None:
+    run = new_run()
+    stand_in(TRAINS)
+    process = supervise(run, TRAINS)
+    wait_for(trained(run, 7))
+    assert pause_run(run).words[0] == (f"{run.id} was asked to pause; it saves after its current step and leaves its "
+                                       "GPU.")
+    assert process.wait(20) == 0
+    paused = look(run)
+    assert paused.name == "paused"
+    assert lock_holder(run.lock) is None
+    assert pause_run(run).words[0] == f"{run.id} is paused already."
+    resumption = prepare_resume(run, any_plan)
+    assert resumption.words == [f"{run.id} goes on from step {paused.state.step}."]
+    resumption.start()
+    assert look(run).name in ("queued", "running")
+    with pytest.raises(RunError, match=f"{run.id} is (queued|running), so there is nothing to resume"):
+        prepare_resume(run, any_plan)
+    wait_for(trained(run, paused.state.step + 3))
+    resumed, = events(run, "resumed")
+    assert (resumed["step"], resumed["attempt"], resumed["changes"]) == (paused.state.step, 1, {})
+    assert not list(run.path.glob("resume-*.json"))
+    assert (run.path / "control-1.jsonl").is_file(), "the pause was for the worker before"
+
+    first, second = stop_run(run), stop_run(run)
+    assert "was asked to stop; it ends after its current step; when nothing moves for 1m00s" in first.words[0]
+    assert "was asked to stop already" in second.words[0] or "was asked to stop" in second.words[0]
+    wait_for(lambda: look(run).ended)
+    assert look(run).name == "stopped"
+    steps = list(look(run).state.metrics["train/loss"].steps)
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_of_two_that_resume_one_wins(home: object, stand_in: StandIn) -> None:
+    run = new_run()
+    stand_in(TRAINS)
+    supervise(run, TRAINS)
+    wait_for(trained(run, 6))
+    stop_run(run)
+    wait_for(lambda: look(run).ended and lock_holder(run.lock) is None)
+    resumptions = [prepare_resume(run, any_plan) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(attempt, resumptions))
+    assert sorted(isinstance(result, RunError) for result in results) == [False, True, True, True]
+    assert {error.message for error in results if isinstance(error, RunError)} \
+        <= {f"{run.id} is already running: somebody else was quicker."}
+    assert len(events(run, "resumed")) == 1
+    stop_run(run)
+    wait_for(lambda: look(run).ended and lock_holder(run.lock) is None)
+    # What was looked at before it went on is void, also once it has ended again.
+    late = attempt(resumptions[0])
+    assert isinstance(late, RunError)
+    assert "went on meanwhile" in late.message
+
+
+def attempt(resumption: Resumption) -> list[RunDirectory] | RunError:
+    try:
+        return resumption.start()
+    except RunError as error:
+        return error
+
+
+def test_a_paused_run_can_be_stopped_and_a_step_can_be_chosen(home: object, stand_in: StandIn) -> None:
+    run = new_run()
+    stand_in(FINISHES)
+    process = supervise(run, TRAINS)
+    wait_for(trained(run, 12))
+    pause_run(run)
+    process.wait(20)
+    assert stop_run(run).words == (f"{run.id} was paused; now it is stopped.",)
+    assert look(run).name == "stopped"
+    assert stop_run(run).words == (f"{run.id} is stopped already.",)
+    with pytest.raises(InputError, match="has no checkpoint of step 7") as error:
+        prepare_resume(run, any_plan, step=7)
+    assert str(error.value.hint).startswith("There are: 5, 10,")
+    prepare_resume(run, any_plan, ["training.learning_rate=0.001"], step=5).start()
+    wait_for(lambda: look(run).name == "finished")
+    follower = look(run)
+    assert list(follower.state.metrics["train/loss"].steps) == [1, 2, 3, 4, 5, 6]
+    assert any(alert.message == "Goes on with training.learning_rate = 0.001." for alert in follower.state.alerts)
+    assert any(alert.message.startswith("Set aside, as training goes on from before them: the checkpoints of 10")
+               for alert in follower.state.alerts)
+    assert "learning_rate: 0.001" in run.recipe.read_text()
+    assert "learning_rate: 0.001" not in (run.path / "recipe-1.yaml").read_text()
+    with pytest.raises(RunError, match="is finished; there is nothing to resume"):
+        prepare_resume(run, any_plan)
+    with pytest.raises(RunError, match="is not running, so it cannot stop"):
+        stop_run(run)
+
+
+def test_a_supervisor_does_not_begin_what_has_begun(home: object) -> None:
+    run = new_run()
+    supervise(run, TRAINS)
+    wait_for(trained(run, 2))
+    for role in ("supervisor", "worker"):
+        identity(run, role).signal(signal.SIGKILL)
+    wait_for(lambda: lock_holder(run.lock) is None)
+    assert supervise(run, TRAINS).wait(20) == 3
+    assert supervise(run, TRAINS, "beef").wait(20) == 3
+    words = run.supervisor_log.read_text()
+    assert "has begun already and has no worker any more: resume it" in words
+    assert "went on meanwhile" in words

@@ -1,0 +1,82 @@
+"""Which signals a worker gets that was asked to stop, by an injected clock."""
+
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGTERM
+
+from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.escalation import LONGEST_SAVE_SECONDS, Escalation, stop_patience
+from workbench.engine.runs.journal import Journal
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_nothing_moves_so_it_is_told_and_then_ended() -> None:
+    clock = Clock()
+    stop = Escalation(clock)
+    assert (stop.asked, stop.due(0, True)) == (False, ())
+    stop.ask()
+    clock.now += 59
+    assert (stop.due(0, True), stop.phase) == ((), "stopping")
+    clock.now += 59  # what it had done when it was asked is known since the first look
+    assert stop.due(0, True) == ()
+    stop.ask()
+    clock.now += 2
+    assert (stop.due(0, True), stop.phase) == ((SIGTERM, SIGCONT), "terminating")
+    clock.now += 15
+    assert stop.due(0, True) == ()
+    clock.now += 1
+    assert (stop.due(0, True), stop.phase) == ((SIGKILL,), "killing")
+    assert stop.due(1, True) == (SIGKILL,), "there is no way back"
+
+
+def test_while_it_moves_it_is_waited_for_but_not_for_ever() -> None:
+    clock = Clock()
+    stop = Escalation(clock)
+    stop.ask()
+    for written in range(20):
+        clock.now += 50
+        assert stop.due(written, True) == ()
+    clock.now += 61
+    assert stop.due(19, True) == (SIGTERM, SIGCONT)
+    told, written = clock.now, 20
+    while not (sent := stop.due(written, True)):
+        clock.now, written = clock.now + 10, written + 1
+    assert sent == (SIGKILL,)
+    assert LONGEST_SAVE_SECONDS <= clock.now - told <= LONGEST_SAVE_SECONDS + 60
+
+
+def test_one_that_cannot_obey_is_not_waited_for() -> None:
+    clock = Clock()
+    stop = Escalation(clock)
+    stop.ask()
+    assert stop.due(0, responsive=False) == (SIGTERM, SIGCONT)
+    clock.now += 16
+    assert stop.due(0, responsive=False) == (SIGKILL,)
+
+
+def test_a_supervisor_that_is_told_to_end_tells_its_worker_and_gives_it_time() -> None:
+    clock = Clock()
+    stop = Escalation(clock)
+    stop.ask(at_once=True)
+    assert stop.due(0, True) == (SIGTERM, SIGCONT)
+    clock.now += 59
+    assert stop.due(0, True) == ()
+    clock.now += 2
+    assert stop.due(0, True) == (SIGKILL,)
+
+
+def test_a_long_step_is_waited_for(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert stop_patience(run) == 60
+    with Journal(run.events) as journal:
+        journal.append("started")
+        journal.append("step", step=1)
+    assert stop_patience(run) == 60
+    lines = run.events.read_text().splitlines()
+    run.events.write_text("\n".join([lines[0], lines[1].replace('"elapsed":0.0', '"elapsed":240.0'), ""]))
+    assert 719 < stop_patience(run) < 721
