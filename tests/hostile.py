@@ -12,19 +12,17 @@ from workbench.engine.runs.directory import RunDirectory
 
 # Clipboard (OSC 52), cursor and colours (CSI), their C1 forms, a device string, a title, a bell, text turned round,
 # backspace and delete; then markup of Rich and Textual, with an action in it.
-EVIL = ("\x1b]52;c;cHduZWQ=\x07\x1b[6666;1H\x9b6666m\x9d52;c;cHduZWQ=\x9c\x1bP6666q\x1b\\\x1b]0;pwned\x07\x07\u202e\u2066"
-        "\x08\x7f\r[bold red]PWN[/bold red] [@click=app.quit]x[/] [link=http://evil.example]y[/link] [/] [")
+EVIL = ("\x1b]52;c;cHduZWQ=\x07\x1b[6666;1H\x9b6666m\x9d52;c;cHduZWQ=\x9c\x1bP6666q\x1b\\\x1b]0;pwned\x07\x07\u202e"
+        "\u2066\x08\x7f\r[bold red]PWN[/bold red] [@click=app.quit]x[/] [link=http://evil.example]y[/link] [/] [")
 MARKUP = "[bold red]PWN"
 
-# What Textual itself writes: colours, places, modes. The numbers of ours above are in none of it.
-_OF_THE_SCREEN = re.compile(r"\x1b\[[0-9;:<=>?$ ]*[A-Za-z]")
+# What Textual itself writes: colours, places, modes, the pointer's shape. The numbers of ours are in none of it.
+_OF_THE_SCREEN = re.compile(r"\x1b\[(?!6666)[0-9;:<=>?$ ]*[A-Za-z]|\x1b\]22;\w+\x07")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def control_bytes(output: str) -> list[str]:
     """What would make a terminal do something, with what stands around it; none in honest output."""
-    if "6666;1H" in output and "\x1b[6666" in output:
-        return ["\x1b[6666"]
     rest = _OF_THE_SCREEN.sub("", output)
     return [rest[max(match.start() - 20, 0):match.end() + 20] for match in _CONTROL.finditer(rest)]
 
@@ -43,7 +41,8 @@ def hostile_run(home: Path, hour: int = 10, ended: bool = True) -> RunDirectory:
                           "versions": {"torch": EVIL}, "dataset_fingerprint": EVIL,
                           "pipeline": {"id": run.id, "name": EVIL, "stage": 1, "of": 2, "previous": None}})
     run.status.write_text(json.dumps({"phase": EVIL, "heartbeat_monotonic": 1.0, "gpus": [EVIL]}))
-    run.log.write_bytes(f"{EVIL}\nTraceback (most recent call last):\n  {EVIL}\n\udcff".encode("utf-8", "surrogateescape"))
+    log = f"{EVIL}\nTraceback (most recent call last):\n  {EVIL}\n\udcff"
+    run.log.write_bytes(log.encode("utf-8", "surrogateescape"))
     run.samples.write_text(json.dumps({"step": 1, "prompt": EVIL, "text": EVIL}) + "\n")
     run.events.write_text("".join(json.dumps({"v": 1, "seq": n, "time": 1.8e9 + n, "elapsed": float(n), **event}) + "\n"
                                   for n, event in enumerate(_events(ended))))

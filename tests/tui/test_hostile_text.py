@@ -62,10 +62,10 @@ def on_screen(app: WorkbenchApp) -> str:
     return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
 
 
-SIZES = [(80, 24), (160, 50)]
+SIZES = [(120, 40)]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 @pytest.mark.parametrize("ended", [True, False])
 async def test_runs_and_watch(size: tuple[int, int], ended: bool, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = hostile_run(home, ended=ended)
@@ -85,7 +85,8 @@ async def test_runs_and_watch(size: tuple[int, int], ended: bool, home: Path, mo
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("row", [
     {"messages": [{"role": "user", "content": EVIL}, {"role": "assistant", "content": EVIL}]},
-    {EVIL: EVIL, "other": EVIL}, {"prompt": EVIL, "completion": EVIL, EVIL: [EVIL, {EVIL: EVIL}]}, {"text": EVIL}, EVIL])
+    {EVIL: EVIL, "other": EVIL}, {"prompt": EVIL, "completion": EVIL, EVIL: [EVIL, {EVIL: EVIL}]}, {"text": EVIL},
+    EVIL])
 async def test_data(size: tuple[int, int], row: Any, tmp_path: Path, inspector: StagedInspector,
                     monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"rows{EVIL[:40]}.jsonl".replace("/", "")
@@ -123,10 +124,14 @@ async def test_chat(size: tuple[int, int], home: Path, monkeypatch: pytest.Monke
             self.done(request, EVIL, "stop")
             return request
 
-    monkeypatch.setattr("workbench.tui.screens.chat.ChatSession", lambda *a, **k: ChatSession(*a, **{**k, "client": Hostile}))
-    app = WorkbenchApp(start="chat", hardware=no_gpu, chat="tiny-base")
+    app = WorkbenchApp(start="chat", hardware=no_gpu)
     async with recorded(app, monkeypatch, size) as pilot:
-        assert isinstance(app.screen, ChatScreen)
-        app.screen.query_one(Input).value = EVIL
+        screen = app.screen
+        assert isinstance(screen, ChatScreen)
+        screen.session = ChatSession(screen._hear, Hostile)  # type: ignore[arg-type]
         await pilot.press("enter")
-        await pilot.pause(0.5)
+        await until(pilot, lambda: screen.session.phase == "ready")
+        screen.query_one("#prompt", Input).value = EVIL
+        await pilot.press("enter")
+        await until(pilot, lambda: "PWN" in on_screen(app))
+        assert MARKUP in on_screen(app)

@@ -6,11 +6,11 @@ from typing import Any
 
 import orjson
 
+from workbench.engine.redaction import redact
 from workbench.engine.runs.control import Command
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.postmortem import Ending
-from workbench.engine.redaction import redact
 from workbench.engine.text import sanitise
 
 
