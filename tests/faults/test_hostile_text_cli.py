@@ -9,7 +9,6 @@ from tests.conftest import RunCommand
 from tests.hostile import EVIL, MARKUP, RECIPE, control_bytes, hostile_run
 from workbench.engine.recipe_file import recipe_to_yaml
 
-
 pytestmark = pytest.mark.slow
 
 

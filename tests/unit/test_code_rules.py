@@ -6,6 +6,7 @@ from pathlib import Path
 
 import workbench
 
+SERVING = {"listen", "bind", "start_server", "create_server", "serve_forever"}
 SOURCES = sorted(Path(workbench.__file__).parent.rglob("*.py"))
 
 
@@ -53,7 +54,7 @@ def test_nothing_listens() -> None:
     for path in SOURCES:
         assert not imported(path) & servers, path
         for name, node in calls(path):
-            assert name.rpartition(".")[2] not in {"listen", "bind", "start_server", "create_server", "serve_forever"}, \
+            assert name.rpartition(".")[2] not in SERVING, \
                 where(path, node)
 
 
