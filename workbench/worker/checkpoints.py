@@ -137,12 +137,17 @@ class CheckpointCallback(TrainerCallback):
         write_complete(directory, fill_while_there_is_space, {"step": step, **self.facts})
 
     def set_aside_poisoned(self) -> None:
-        """After a loss that was no number: what was saved just before it gives it again, whatever the recipe says."""
-        step = int(self._finite) if self._finite is not None else -1
+        """After a loss or a gradient that was no number: what was saved just before it gives it again, whatever the
+        recipe says."""
+        if self.trainer is None or self._finite is None:
+            return
+        # With all losses finite it was the gradient of this very step, which made the weights what no loss was of yet.
+        finite = int(self._finite)
+        step = finite - 1 if finite == self.trainer.state.global_step else finite
         if step == self._last_step and self._directory(step).is_dir():
             _set_aside(self._directory(step))
-            self._reporter.alert(f"The checkpoint of step {step} is set aside: the loss of the next step was no number, "
-                                 "and would be again.", "warning", step)
+            self._reporter.alert(f"The checkpoint of step {step} is set aside: the next step's loss or gradient was no "
+                                 "number, and would be again.", "warning", step)
 
     def keep_best(self, step: int, value: float) -> None:
         """This step is the best so far: once saved, it is kept until a better one comes."""

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,8 @@ class Resumption:
         if self.request is None:
             return [f"{self.run.id} still trains, without a supervisor: a new one takes it over."]
         where = "from its beginning" if self.request.checkpoint is None else f"from step {self.request.step}"
-        return [*self.request.notes, f"{self.run.id} goes on {where}."]
+        changes = ", ".join(f"{name} = {value}" for name, value in self.request.changes.items())
+        return [*self.request.notes, f"{self.run.id} goes on {where}{f' with {changes}' if changes else ''}."]
 
     def start(self, queue: bool = False) -> list[RunDirectory]:
         """Start what is needed, with `queue` in the queue's order; the runs that go on. Raises RunError, also where
@@ -61,15 +63,18 @@ class Resumption:
 
 
 def _start(run: RunDirectory, request: ResumeRequest | None, queue: bool) -> None:
-    token = secrets.token_hex(8) if request is not None else None
-    if request is None or token is None:
-        start_supervisor(run)
-        return
-    request.write(run, token)
+    token = secrets.token_hex(8)
     try:
+        if request is None:
+            start_supervisor(run)
+            return
+        request.write(run, token)
         start_supervisor(run, *queue_flags(queue), token=token)
+    except OSError as error:
+        raise RunError(f"{run.id} cannot go on: {error.strerror}.", f"See its directory: {run.path}") from None
     finally:
-        run.resume_request(token).unlink(missing_ok=True)
+        with suppress(OSError):
+            run.resume_request(token).unlink(missing_ok=True)
 
 
 def resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides: Sequence[str] = (), *,
