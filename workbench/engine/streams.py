@@ -1,4 +1,4 @@
-"""Our own standard streams with a filter before them: what is printed can neither tell a secret nor order a terminal."""
+"""Our standard streams behind a filter: what is printed can neither tell a secret nor give a terminal an order."""
 
 import io
 import sys
