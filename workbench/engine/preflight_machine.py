@@ -7,7 +7,7 @@ from pathlib import Path
 from workbench.engine.catalog.models import ModelSource, hub_cache_dir
 from workbench.engine.errors import InputError
 from workbench.engine.figures import gib
-from workbench.engine.hardware.gpus import Gpu, GpuProcess
+from workbench.engine.hardware.gpus import Gpu, GpuProcess, is_named
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.memory.comparison import DeviceFit, case_for
 from workbench.engine.memory.estimate import estimate_memory
@@ -16,6 +16,7 @@ from workbench.engine.memory.terms import CUDA_CONTEXT
 from workbench.engine.paths import runs_dir
 from workbench.engine.planning import Plan, memory_case
 from workbench.engine.preflight_check import PreflightCheck, Surroundings
+from workbench.engine.preflight_queue import queued_memory
 
 _TIGHT = 0.9
 """Of the free disk: what fills more than this is worth a warning, for a run is not alone on it."""
@@ -101,6 +102,9 @@ def memory(stage: Plan, around: Surroundings) -> Iterator[PreflightCheck]:
     if not stage.gpus or stage.recipe.hardware.use_cpu:
         yield from _host_memory(stage, around)
         return
+    if around.queued:
+        yield from queued_memory(stage)
+        return
     fits = _fits(stage)
     if not fits:
         return  # the plan says why it has no estimate
@@ -112,10 +116,9 @@ def memory(stage: Plan, around: Surroundings) -> Iterator[PreflightCheck]:
     if best.fit == "no":
         would_fit = any((gpu.total_bytes or 0) >= (stage.peak_bytes or 0) + CUDA_CONTEXT
                         for gpu in _allowed(stage))
-        yield PreflightCheck("memory", "warning" if would_fit and around.queued else "problem",
-                             f"The run needs about {peak}, and does not fit on {where}.",
+        yield PreflightCheck("memory", "problem", f"The run needs about {peak}, and does not fit on {where}.",
                              f"{mend}: see `workbench plan`."
-                             + (" Or wait until it is free: --queue." if would_fit and not around.queued else ""))
+                             + (" Or wait until it is free: --queue." if would_fit else ""))
     elif best.fit == "tight":
         yield PreflightCheck("memory", "warning", f"The run needs about {peak}, which is tight on {where}.",
                              f"{mend}, should it run out of memory.")
@@ -152,7 +155,7 @@ def _fits(stage: Plan) -> list[DeviceFit]:
 
 def _allowed(stage: Plan) -> list[Gpu]:
     named = stage.recipe.hardware.gpus
-    return [gpu for gpu in stage.gpus if not named or str(gpu.index) in named or gpu.uuid in named]
+    return [gpu for gpu in stage.gpus if not named or is_named(gpu.index, gpu.uuid, named)]
 
 
 def gpu_free(stage: Plan, around: Surroundings) -> Iterator[PreflightCheck]:
@@ -164,6 +167,8 @@ def gpu_free(stage: Plan, around: Surroundings) -> Iterator[PreflightCheck]:
         yield PreflightCheck("gpu-free", "problem", f"None of hardware.gpus ({', '.join(stage.recipe.hardware.gpus)}) "
                              "is here.", f"There are: {', '.join(f'{g.index} ({g.name})' for g in stage.gpus)}.")
         return
+    if around.queued:
+        return  # it waits until one is
     held = around.processes()
     busy = {gpu.index: held[gpu.uuid] for gpu in allowed if held.get(gpu.uuid)}
     if len(busy) < len(allowed):

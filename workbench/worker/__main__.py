@@ -7,8 +7,8 @@ import os
 import sys
 import warnings
 
-from workbench.engine.redaction import redact_streams
 from workbench.engine.runs.postmortem import WHERE_ARE_YOU
+from workbench.engine.streams import redact_streams
 
 
 def main(arguments: list[str]) -> int:
