@@ -2,6 +2,7 @@
 
 import errno
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,8 +246,10 @@ def test_who_killed_is_told_by_the_kernels_counters() -> None:
     def before(group: int | None, machine: int | None) -> Before:
         return Before(MemoryGroup(kills=group), machine, 0)
 
-    limited = MemoryGroup(limit_bytes=8 << 30, kills=4)
+    limited = MemoryGroup(limit_bytes=8 << 30, kills=4, limit_hits=1)
     assert who_killed(before(3, 9), limited, 10) == ("kernel", "the memory limit of its control group, 8.0 GiB")
+    assert who_killed(before(3, 9), replace(limited, limit_hits=0), 10) \
+        == ("kernel", "the end of the memory here, or the memory limit of its control group, 8.0 GiB")
     assert who_killed(before(4, 9), limited, 10) == ("somebody", "")  # the kernel killed another's process
     assert who_killed(before(None, 9), MemoryGroup(), 10) == ("kernel", "")
     assert who_killed(before(None, 9), MemoryGroup(), 9) == ("somebody", "")
@@ -294,9 +297,10 @@ def test_a_worker_that_left_by_itself_is_told_by_its_log() -> None:
     ("4:cpu,memory:/job", {"memory/job/memory.usage_in_bytes": "2000", "memory/job/memory.limit_in_bytes": "9000",
                            "memory/memory.limit_in_bytes": "9223372036854771712",
                            "memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+                           "memory/job/memory.failcnt": "2",
                            "memory/job/memory.stat": "total_inactive_file 500\n"}),
     # A container: the path is the host's, the group is mounted as the root.
-    ("0::/docker/abc", {"memory.current": "2000", "memory.max": "9000", "memory.events": "oom_kill 3\n",
+    ("0::/docker/abc", {"memory.current": "2000", "memory.max": "9000", "memory.events": "oom 2\noom_kill 3\n",
                         "memory.stat": "inactive_file 500\n"}),
 ])
 def test_a_control_groups_memory_is_read(line: str, files: dict[str, str], tmp_path: Path) -> None:
@@ -307,7 +311,7 @@ def test_a_control_groups_memory_is_read(line: str, files: dict[str, str], tmp_p
     for name, text in files.items():
         (mounts / name).parent.mkdir(parents=True, exist_ok=True)
         (mounts / name).write_text(text)
-    assert memory_group(None, proc, mounts) == MemoryGroup(9000, 1500, 3)
+    assert memory_group(None, proc, mounts) == MemoryGroup(9000, 1500, 3, 2)
     assert memory_group(None, proc, mounts).free_bytes == 7500
     assert machine_kills(proc) == 5
     assert memory_group(None, tmp_path / "nothing", mounts) == MemoryGroup()
