@@ -62,23 +62,27 @@ def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, 
                    force: bool = False, queue: bool = False) -> "Resumption":
     """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError, and
     typer.Exit(2) where the preflight refuses."""
+    from workbench.engine.runs.deletion import size_on_disk
     from workbench.engine.runs.resume import prepare_resume as prepare
 
-    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force, queue),
-                   overrides, step=step, apply=apply)
+    def look(recipe: "Recipe") -> "Plan":
+        return checked(plan_recipe(recipe, run.recipe), run.recipe, force, queue, size_on_disk(run))
+
+    return prepare(run, look, overrides, step=step, apply=apply)
 
 
-def checked(plan: "Plan", path: Path, force: bool = False, queue: bool = False) -> "Plan":
-    """The plan itself, when nothing speaks against starting or queueing it: warnings go to stderr, and `force` passes
-    what may be passed. Raises typer.Exit(2) after saying every problem with its fix. A plan that cannot run is for the
-    launch."""
+def checked(plan: "Plan", path: Path, force: bool = False, queue: bool = False, own_bytes: int = 0) -> "Plan":
+    """The plan itself, when nothing speaks against starting it: warnings go to stderr, and `force` passes what may be
+    passed. `queue`: it waits for a GPU; `own_bytes`: what a run that goes on holds on the disk.
+
+    Raises typer.Exit(2) after saying every problem with its fix. A plan that cannot run is for the launch to refuse.
+    """
     from workbench import console
-    from workbench.engine.preflight import preflight, problems_of
-    from workbench.engine.preflight_queue import preflight_queued
+    from workbench.engine.preflight import Surroundings, preflight, problems_of
 
     if plan.problems:
         return plan
-    checks = (preflight_queued if queue else preflight)(plan, path.resolve().parent)
+    checks = preflight(plan, path.resolve().parent, Surroundings(queued=queue, own_bytes=own_bytes))
     problems, lasting = problems_of(checks, force), problems_of(checks, force=True)
     console.print_checks([check for check in checks if check.status != "ok" and check not in problems])
     for problem in problems:

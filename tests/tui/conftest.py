@@ -30,5 +30,5 @@ def inspector(monkeypatch: pytest.MonkeyPatch) -> StagedInspector:
 def nothing_in_the_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a preflight finds depends on the machine: only the tests that are about it (`pytest.mark.preflight`) say."""
     if request.node.get_closest_marker("preflight") is None:
-        for module, name in ((launching, "preflight"), (launching, "preflight_queued"), (run_actions, "preflight")):
+        for module, name in ((launching, "preflight"), (run_actions, "preflight")):
             monkeypatch.setattr(module, name, lambda *arguments: ())

@@ -93,6 +93,9 @@ def test_a_run_that_was_planned_for_a_gpu_waits_for_one() -> None:
 def test_who_does_not_queue_takes_a_free_gpu_first_and_a_taken_one_rather_than_none() -> None:
     devices = (gpu(0, 10), gpu(1, 24), HOST)
     assert pick(wants(), devices, {"GPU-1": "other"}) == devices[0]
+    assert pick(wants("me", 12), devices, {"GPU-1": "other"}) == devices[1]
+    assert pick(wants("me", 12), (devices[0], HOST), {}) == devices[0]
+    assert pick(wants(), (HOST,), {}) == HOST
     assert pick(wants(), devices, {"GPU-0": "a", "GPU-1": "b"}) == devices[1]
     assert pick(wants(on_cpu=True), devices, {CPU: "other"}) == HOST
     assert reason(pick(wants("me", 8, "5"), devices, {})) == "GPU 5 is not there"
@@ -140,7 +143,7 @@ def could_run(run: Wants, devices: tuple[Device, ...]) -> bool:
 
 
 @given(gpus=DEVICES, runs=RUNS, data=st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)
 def test_whatever_happens_nobody_shares_jumps_the_queue_or_waits_for_ever(
         gpus: tuple[Device, ...], runs: list[Wants], data: st.DataObject) -> None:
     """A whole life of a queue: in every state any run may look, or any running one end, in any order."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
+from textual.notifications import SeverityLevel
 
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.hardware.gpus import Gpu, list_gpus
@@ -18,6 +19,7 @@ from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.queue_rows import QueueRow, queue_rows
 from workbench.engine.runs.store import RunSummary, list_runs
+from workbench.engine.text import sanitise
 from workbench.tui.data_checks import DataChecks
 from workbench.tui.format import machine_line
 from workbench.tui.run_news import RunNews
@@ -112,6 +114,11 @@ class WorkbenchApp(SpanApp, inherit_bindings=False):
             bar.running = sum(run.state in ("running", "stalled") for run in runs)
         if isinstance(self.screen, WorkbenchScreen):
             self.screen.on_poll()
+
+    def notify(self, message: str, *, title: str = "", severity: SeverityLevel = "information",
+               timeout: float | None = None, markup: bool = False) -> None:
+        """Tell something in a corner: as text, whatever it was made of."""
+        super().notify(sanitise(message), title=sanitise(title), severity=severity, timeout=timeout, markup=markup)
 
     def action_go(self, mode: str) -> None:
         """Show a screen."""

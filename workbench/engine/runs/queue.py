@@ -180,11 +180,13 @@ def decide(wants: Wants, before: Sequence[Wants], devices: Sequence[Device],
 
 
 def pick(wants: Wants, devices: Sequence[Device], taken: Mapping[str, str]) -> Device | Refusal:
-    """The device of a run that does not queue: one that nobody has where there is one, with the most free memory."""
-    wanted = wanted_devices(wants, devices)
+    """The device of a run that does not queue: one on which it fits and that nobody has, where there is one, with the
+    most free memory. Where no GPU is found it is the worker's to say what it trains on."""
+    wanted = wanted_devices(replace(wants, for_gpu=False), devices)
     if not wanted:
         return _none_there(wants)
-    return max(wanted, key=lambda device: (device.id not in taken, device.free_bytes or 0, -(device.index or 0)))
+    return max(wanted, key=lambda device: (wants.need_bytes is None or _has_room(wants, device), device.id not in taken,
+                                           device.free_bytes or 0, -(device.index or 0)))
 
 
 def _competes(other: Wants, device: Device, devices: Sequence[Device]) -> bool:

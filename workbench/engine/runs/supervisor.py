@@ -85,15 +85,14 @@ class Supervisor:
             self._go_on(request)
         elif find_rest(run.events) is not None:
             return f"{run.id} has already ended"
-        elif worker is not None:
+        elif worker is not None or has_begun(run):
+            # A worker that died before it was taken over is one that died without a word.
             self._worker = WorkerProcess(worker)
             self._gpu = keep_device(run)
             self._worker_since = self._clock()
             self._phase = "running"
             self._beat(force=True)
             write_event(run, "alert", level="info", message="Its supervisor was gone; another one minds it again.")
-        elif has_begun(run):
-            return f"{run.id} has begun already and has no worker any more: resume it"
         else:
             self._beat(force=True)
             write_event(run, "queued")

@@ -10,6 +10,9 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from workbench.engine.text import sanitise
+from workbench.tui.format import plain_title
+
 
 class ConfirmScreen(ModalScreen[bool]):
     """Dismissed with True for yes. The keys are y and n; enter presses what has the focus, at first the refusal.
@@ -46,10 +49,10 @@ class ConfirmScreen(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """The question, what it means, two answers."""
         with Vertical() as panel:
-            panel.border_title = self._question
+            panel.border_title = plain_title(self._question)
             panel.border_subtitle = "y yes · n no" if self._yes else "esc closes"
             with VerticalScroll(can_focus=False):
-                yield Static(self._detail, markup=False)
+                yield Static(sanitise(self._detail) if isinstance(self._detail, str) else self._detail, markup=False)
             with Horizontal():
                 yield Button(self._no, id="no", compact=True)
                 if self._yes:

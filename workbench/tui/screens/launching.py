@@ -12,8 +12,7 @@ from textual.content import Content
 from workbench.engine.data.findings import Finding, refused
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.planning import Plan
-from workbench.engine.preflight import PreflightCheck, preflight, problems_of
-from workbench.engine.preflight_queue import preflight_queued
+from workbench.engine.preflight import PreflightCheck, Surroundings, preflight, problems_of
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DataSettings
 from workbench.engine.runs.launcher import launch
@@ -109,7 +108,7 @@ class LaunchingScreen(RehearsingScreen):
     async def _look(self, plan: Plan, base_dir: Path) -> Sequence[PreflightCheck]:
         """The preflight; where that takes a while, it is said."""
         looking = asyncio.create_task(asyncio.to_thread(
-            preflight_queued if self.queues else preflight, plan, base_dir))
+            preflight, plan, base_dir, Surroundings(queued=self.queues)))
         await asyncio.wait({looking}, timeout=_SILENT_SECONDS)
         if not looking.done():
             self.notify("Looking at disk, memory, model, data and Hub first. esc does not start it.")
