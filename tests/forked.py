@@ -16,8 +16,11 @@ from workbench.engine.atomic import write_atomic, write_json
 from workbench.engine.paths import assets_dir
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
+from workbench.engine.runs.artefacts import step_of
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
+from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.launcher import resolve_recipe
+from workbench.engine.runs.resumable import newest_resumable
 from workbench.engine.runs.store import RunFollower
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is loaded, before the worker could say so
@@ -50,6 +53,16 @@ def make_run(recipe: Recipe) -> RunDirectory:
     return run
 
 
+def go_on(run: RunDirectory) -> str | None:
+    """What a supervisor does before it starts the next worker: the newest checkpoint, said in the journal."""
+    checkpoint = newest_resumable(run)
+    path = f"checkpoints/{checkpoint.name}" if checkpoint is not None else None
+    step = step_of(checkpoint) if checkpoint is not None else 0
+    with Journal(run.events) as journal:
+        journal.append("restarted", step=step, checkpoint=path)
+    return path
+
+
 At = tuple[int, str]
 """A step, and what comes to pass when it is about to begin: a command's name, `SIGKILL` or `SIGTERM`."""
 
@@ -70,12 +83,10 @@ def work(run: RunDirectory, checkpoint: str | None = None, at: At | None = None)
     return process.exitcode
 
 
-def order(run: RunDirectory, command: str, time_: float | None = None) -> str:
-    """Write a command to the control file, as a screen does; its id."""
-    name = secrets.token_hex(4)
+def order(run: RunDirectory, command: str) -> None:
+    """Write a command to the control file, as a screen does."""
     with run.control.open("a") as file:
-        file.write(json.dumps({"id": name, "command": command, "time": time_ or time.time()}) + "\n")
-    return name
+        file.write(json.dumps({"id": secrets.token_hex(4), "command": command, "time": time.time()}) + "\n")
 
 
 def _work(arguments: list[str], folder: str, environment: dict[str, str], at: At | None) -> None:

@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.forked import make_run, small_model, story, work
+from tests.forked import go_on, make_run, small_model, story, work
 from workbench.engine.recipe_file import parse_recipe
-from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.journal import Journal, read_tail
-from workbench.engine.runs.resumable import newest_resumable
+from workbench.engine.runs.journal import read_tail
 
 pytestmark = pytest.mark.slow
 
@@ -34,16 +32,6 @@ PAIRS = "dataset.path=glossary-pairs"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_model(tmp_path_factory.mktemp("small") / "model")
-
-
-def go_on(run: RunDirectory) -> str:
-    """What a supervisor does before it starts the next worker: the newest checkpoint, said in the journal."""
-    checkpoint = newest_resumable(run)
-    assert checkpoint is not None, run.log.read_text()[-3000:]
-    path = f"checkpoints/{checkpoint.name}"
-    with Journal(run.events) as journal:
-        journal.append("restarted", step=int(checkpoint.name[5:]), checkpoint=path)
-    return path
 
 
 def both(model: Path, *overrides: str, die_at: int = 9) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -3,26 +3,36 @@
 import os
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 BEAT_SECONDS = 1.0
 
 
-def start_beating(path: Path) -> None:
-    """Write the monotonic clock to `path` every second, from a thread that ends with the process.
+@contextmanager
+def beating(path: Path) -> Iterator[None]:
+    """Write the monotonic clock to `path` every second, from a thread of its own.
 
-    It stops when the process is stopped, or when one call holds the interpreter: then nothing else goes on either.
+    It stops where the process is stopped, or one call holds the interpreter: then nothing else goes on either.
     """
-    threading.Thread(target=_beat, args=(path,), name="beat", daemon=True).start()
+    over = threading.Event()
+    thread = threading.Thread(target=_beat, args=(path, over), name="beat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
-def _beat(path: Path) -> None:
+def _beat(path: Path, over: threading.Event) -> None:
     while True:
         # A full disk or a deleted run is no reason for the work to end.
         with suppress(OSError):
             _write(path)
-        time.sleep(BEAT_SECONDS)
+        if over.wait(BEAT_SECONDS):
+            return
 
 
 def _write(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import errno
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.runs.artefacts import step_of
 from workbench.engine.runs.control import Command
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.going_on import saved_steps, set_aside
 from workbench.engine.runs.manifest import MANIFEST, clear_leftovers, remove_complete, verify, write_complete
 from workbench.engine.runs.resumable import TRAINING_STATE
 from workbench.worker.callbacks.stopwatch import Stopwatch
@@ -24,7 +25,6 @@ from workbench.worker.reporter import Reporter
 if TYPE_CHECKING:
     from transformers import Trainer
 
-_ABANDONED = ".abandoned-"
 _FULL_BELOW = 1 << 20  # bytes: what is left of a disk on which a writer met its end
 
 
@@ -75,6 +75,13 @@ class CheckpointCallback(TrainerCallback):
             self._reporter.alert(f"The best checkpoint so far, of step {step}, is gone; where none that comes "
                                  "is better, the result is what training ends with.", "warning", self._last_step)
 
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
+                       **kwargs: Any) -> None:
+        """Say of the checkpoint that is gone on from that it is there, where the one who wrote it died before."""
+        step = state.global_step
+        if step and not self._reporter.said(f'"path":"{self.path_of(step)}"'):
+            self._report(step)
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                     **kwargs: Any) -> TrainerControl:
         """Have it saved when it is time, somebody asked, or the run was told to stop short of its end."""
@@ -121,8 +128,15 @@ class CheckpointCallback(TrainerCallback):
 
         self._complete(self._directory(step), fill, step)
         self._last_step = step
+        # Said before it is done: whoever dies in between leaves too much, never a name without a checkpoint.
+        old = self._old()
+        self._report(step, old)
+        for directory in old:
+            remove_complete(directory)
+
+    def _report(self, step: int, old: Sequence[Path] = ()) -> None:
         best = self._best[1] if self._best is not None and self._best[0] == step else None
-        self._reporter.checkpoint(step, self.path_of(step), self._drop_old(step), best)
+        self._reporter.checkpoint(step, self.path_of(step), [self._shown(directory) for directory in old], best)
 
     def _complete(self, directory: Path, fill: Callable[[Path], None], step: int) -> None:
         def fill_while_there_is_space(partial: Path) -> None:
@@ -145,7 +159,7 @@ class CheckpointCallback(TrainerCallback):
         finite = int(self._finite)
         step = finite - 1 if finite == self.trainer.state.global_step else finite
         if step == self._last_step and self._directory(step).is_dir():
-            _set_aside(self._directory(step))
+            set_aside(self._reporter.run, [step])
             self._reporter.alert(f"The checkpoint of step {step} is set aside: the next step's loss or gradient was no "
                                  "number, and would be again.", "warning", step)
 
@@ -168,8 +182,7 @@ class CheckpointCallback(TrainerCallback):
         else:
             saved = self._directory(best[0])
             self._complete(self._reporter.run.model, lambda partial: _copy_model(saved, partial), best[0])
-        for abandoned in _abandoned(self._reporter.run):
-            shutil.rmtree(abandoned, ignore_errors=True)
+        shutil.rmtree(_abandoned_model(self._reporter.run), ignore_errors=True)
         if best is None:
             return
         self._reporter.alert(f"The result is the checkpoint of step {best[0]}, the best of them: "
@@ -185,38 +198,26 @@ class CheckpointCallback(TrainerCallback):
     def _shown(self, directory: Path) -> str:
         return str(directory.relative_to(self._reporter.run.path))
 
-    def _drop_old(self, step: int) -> list[str]:
-        """Delete the oldest ones; and what an abandoned branch had saved, now that this one has come as far."""
-        run = self._reporter.run
-        for abandoned in _abandoned(run):
-            if (step_of(abandoned) or 0) <= step:
-                shutil.rmtree(abandoned, ignore_errors=True)
-        directories = sorted(run.checkpoints.glob("step-*"))
+    def _old(self) -> list[Path]:
+        """Those that are neither among the newest nor the best."""
+        directories = sorted(self._reporter.run.checkpoints.glob("step-*"))
         best = self._directory(self._best[0]) if self._best is not None else None
-        old = [path for path in directories[:-self._recipe.training.save_total_limit] if path != best]
-        for directory in old:
-            remove_complete(directory)
-        return [self._shown(directory) for directory in old]
+        return [path for path in directories[:-self._recipe.training.save_total_limit] if path != best]
 
 
 def make_ready(run: RunDirectory, step: int) -> None:
-    """Clear what a killed worker left half done, and set aside what was saved after `step`: of a branch that is
-    abandoned now. It is deleted when the new one has come as far, or to its end."""
+    """Clear what a killed worker left half done, and set aside what was saved after `step`, of a branch that is given
+    up: its checkpoints, and its result, until there is a new one."""
     for parent in (run.path, run.checkpoints):
         clear_leftovers(parent)
-    for saved in (run.model, *run.checkpoints.glob("step-*")):
-        if saved.is_dir() and (step_of(saved) or 0) > step:
-            _set_aside(saved)
+    set_aside(run, [saved for saved in saved_steps(run) if saved > step])
+    if run.model.is_dir() and (step_of(run.model) or 0) > step:
+        shutil.rmtree(_abandoned_model(run), ignore_errors=True)
+        run.model.rename(_abandoned_model(run))
 
 
-def _set_aside(saved: Path) -> None:
-    aside = saved.parent / f"{_ABANDONED}{saved.name}"
-    shutil.rmtree(aside, ignore_errors=True)
-    saved.rename(aside)
-
-
-def _abandoned(run: RunDirectory) -> list[Path]:
-    return [path for parent in (run.path, run.checkpoints) for path in parent.glob(f"{_ABANDONED}*")]
+def _abandoned_model(run: RunDirectory) -> Path:
+    return run.path / ".abandoned-model"
 
 
 def _copy_model(checkpoint: Path, directory: Path) -> None:

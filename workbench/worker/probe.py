@@ -60,7 +60,7 @@ class ProbeCallback(TrainerCallback):
             probe.run()
             release(self.trainer.args.device)
         self._reporter.probed(**probe.to_event(), seconds=round(time.monotonic() - began, 3))
-        self._reporter.phase("first step")
+        self._reporter.phase(f"going on from step {state.global_step}" if state.global_step else "first step")
 
 
 class Probe:

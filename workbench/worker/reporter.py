@@ -1,5 +1,6 @@
 """The worker's voice: everything it has to say goes through here, into the run's journal and samples file."""
 
+import mmap
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,11 @@ class Reporter:
             with self.run.samples.open("ab") as file:
                 # On a line of its own, also after a writer that was killed in the middle of one.
                 file.write(b"\n" + orjson.dumps({"resumed": step}) + b"\n")
+
+    def said(self, words: str) -> bool:
+        """Whether the journal holds these words, of which it may have a million lines."""
+        with self.run.events.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as journal:
+            return journal.find(words.encode()) >= 0
 
     def phase(self, phase: str) -> None:
         """What happens before the first step, in words for the header."""

@@ -6,11 +6,11 @@ import sys
 import traceback
 from contextlib import suppress
 
-from workbench.engine.runs.directory import find_run
+from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.inquest import ending_of_exception
 from workbench.engine.runs.liveness import acquire_lock
 from workbench.engine.runs.postmortem import EXIT_UNWRITABLE, STOPPED, Ending
-from workbench.worker.beat import start_beating
+from workbench.worker.beat import beating
 from workbench.worker.reporter import Reporter
 from workbench.worker.stopping import Beginning, PauseRequestedError, StopRequestedError, stop_while_loading
 
@@ -28,7 +28,11 @@ def main(run_id: str, checkpoint: str | None = None) -> int:
     if lock is None:
         print(f"{run.id} already has a worker", file=sys.stderr)
         return HAS_A_WORKER
-    start_beating(run.beat)
+    with beating(run.beat):
+        return _work(run, checkpoint)
+
+
+def _work(run: RunDirectory, checkpoint: str | None) -> int:
     reporter = Reporter(run)
     reporter.started()
     signal.signal(signal.SIGTERM, stop_while_loading)

@@ -13,7 +13,7 @@ from workbench.engine.errors import RunError
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.postmortem import FINISHED, STOPPED, Ending
-from workbench.engine.runs.resumable import WAY_OUT, facts, faults
+from workbench.engine.runs.resumable import WAY_OUT, facts, faults, notes
 from workbench.worker import adapters, loading, resuming
 from workbench.worker.callbacks.control import ControlCallback
 from workbench.worker.callbacks.evaluation import EvaluationCallback
@@ -91,6 +91,8 @@ class _Training:
                 raise RunError(f"{checkpoint} is no checkpoint of {self._run.id}.")
             if found := faults(self._run, self._recipe, checkpoint):
                 raise RunError(f"The run cannot go on from step {step}: {' '.join(found)}", WAY_OUT)
+            for note in notes(self._run, self._recipe, checkpoint):
+                self._reporter.alert(note, "info", step)
         self._reporter.resumed(step if checkpoint is not None else -1)
         make_ready(self._run, step)
 

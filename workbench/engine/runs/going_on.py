@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -110,21 +110,25 @@ def has_begun(run: RunDirectory) -> bool:
 
 def clear_desk(run: RunDirectory, step: int, from_beginning: bool) -> list[int]:
     """Set aside what belongs to a branch that is given up; only for who holds the run's lock, while it has no worker.
-    Gives the steps of the checkpoints that were set aside, newest first.
-
-    They are kept: which of two branches was the better one is the user's to say.
-    """
+    Gives the steps of the checkpoints that were set aside, newest first."""
     run.beat.unlink(missing_ok=True)
     beyond = [saved for saved in saved_steps(run) if saved > step or from_beginning]
-    if beyond:
-        aside = numbered(run.checkpoints, "abandoned-{}")
-        aside.mkdir(mode=0o700)
-        for saved in beyond:
-            os.rename(run.path / checkpoint_at(saved), aside / Path(checkpoint_at(saved)).name)
+    set_aside(run, beyond)
     if from_beginning and run.samples.exists():
         with run.samples.open("ab") as file:
             file.write(orjson.dumps({"resumed": -1}) + b"\n")
     return beyond
+
+
+def set_aside(run: RunDirectory, steps: Sequence[int]) -> None:
+    """Move checkpoints to where nobody is offered them. They are kept: which of two branches was the better one is the
+    user's to say."""
+    if not steps:
+        return
+    aside = numbered(run.checkpoints, "abandoned-{}")
+    aside.mkdir(mode=0o700)
+    for step in steps:
+        os.rename(run.path / checkpoint_at(step), aside / Path(checkpoint_at(step)).name)
 
 
 def replace_recipe(run: RunDirectory, recipe: Mapping[str, Any], plan: Mapping[str, Any] | None) -> None:

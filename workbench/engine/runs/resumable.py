@@ -13,7 +13,9 @@ import xxhash
 from workbench.engine.catalog.models import ModelSource, resolve_model
 from workbench.engine.data.facts import content_fingerprint, hash_content
 from workbench.engine.errors import InputError
+from workbench.engine.objective_checks import reward_references
 from workbench.engine.recipe import Recipe
+from workbench.engine.rewards import reward_source
 from workbench.engine.runs.artefacts import step_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.launcher import library_versions
@@ -66,10 +68,18 @@ def faults(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ..
     return tuple(found)
 
 
-def changes(checkpoint: Path, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Dotted settings of the recipe that are other than when the checkpoint was written: (then, now)."""
-    before = read_json(checkpoint / MANIFEST).get("settings")
-    return differences(before, recipe.model_dump(mode="json")) if isinstance(before, dict) else {}
+def notes(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ...]:
+    """Sentences that say where a run that can go on may not give what an uninterrupted one would have given."""
+    before = read_json(checkpoint / MANIFEST).get("versions") or {}
+    newer = [f"{name} {before[name]} → {now}" for name, now in library_versions().items()
+             if name in before and before[name] != now]
+    found = []
+    if newer:
+        found.append(f"Other versions than before: {', '.join(newer)}. Figures may differ in their last digits.")
+    if recipe.objective == "rlhf" and any(reward_source(reward, run.path).kind == "function"
+                                          for reward in reward_references(recipe)):
+        found.append("A reward function of your own is loaded anew: what it remembered from call to call is gone.")
+    return tuple(found)
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], section: str = "") -> dict[str, tuple[Any, Any]]:

@@ -1,12 +1,15 @@
 """The worker as its supervisor sees it: a child of its own, or one that a supervisor before it started."""
 
 import subprocess
+import time
 from collections.abc import Mapping
 from typing import Self
 
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.liveness import ProcessIdentity, lock_holder
 from workbench.engine.runs.store import read_status
+
+_DYING_SECONDS = 10.0
 
 
 class WorkerProcess:
@@ -53,10 +56,15 @@ class WorkerProcess:
 
 
 def living_worker(run: RunDirectory) -> ProcessIdentity | None:
-    """The run's worker, with or without a supervisor: who holds its lock, or whom the last supervisor noted down."""
-    holder = lock_holder(run.worker_lock)
-    if holder is not None and (found := ProcessIdentity.of(holder)) is not None:
-        return found
+    """The run's worker, with or without a supervisor: who holds its lock, or whom the last supervisor noted down.
+
+    One that was killed, and whose threads have not all let go of the lock, is waited for.
+    """
+    deadline = time.monotonic() + _DYING_SECONDS
+    while (holder := lock_holder(run.worker_lock)) is not None and (found := ProcessIdentity.of(holder)) is not None:
+        if found.is_alive() or time.monotonic() > deadline:
+            return found
+        time.sleep(0.02)
     noted = noted_worker(run)
     return noted if noted is not None and noted.is_alive() else None
 

@@ -31,7 +31,7 @@ class MetricsCallback(TrainerCallback):
         self._reporter.loaded(parameters=parameters, trainable_parameters=trainable, total_steps=state.max_steps,
                               device=str(model.device), dtype=str(model.dtype).removeprefix("torch."),
                               device_name=device_name(model.device))
-        self._reporter.phase("first step")
+        self._reporter.phase(f"going on from step {state.global_step}" if state.global_step else "first step")
         self._since = self._stopwatch.seconds
         # A resumed run knows how many tokens there were at its first log, not in how long a time.
         self._tokens = 0.0 if state.global_step == 0 else None
