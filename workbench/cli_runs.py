@@ -28,7 +28,7 @@ def resume(run: RunArgument = "last", overrides: Overrides = None,
 
     --set changes its recipe. Of a pipeline the first unfinished stage goes on, and later ones wait for it again.
     """
-    resumption = support.prepare_resume(support.find(run), overrides or [], step, apply, force)
+    resumption = support.prepare_resume(support.find(run), overrides or [], step, apply, force, queue)
     for line in resumption.words:
         print(line, file=sys.stderr if json or detach else sys.stdout, flush=True)
     started = resumption.start(queue)

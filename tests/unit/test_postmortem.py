@@ -250,6 +250,11 @@ def test_who_killed_is_told_by_the_kernels_counters() -> None:
     assert "by somebody" in str(somebody.explanation)
 
 
+def test_a_kill_by_the_kernel_is_no_stop_that_somebody_asked_for() -> None:
+    assert explain_exit(-signal.SIGKILL, "", True, killer="kernel").cause == "oom"
+    assert explain_exit(-signal.SIGKILL, "", True, killer="somebody").outcome == "stopped"
+
+
 def test_a_worker_that_left_by_itself_is_told_by_its_log() -> None:
     early = TRACEBACK.format(function="<module>", kind="ModuleNotFoundError", message="No module named 'trl'")
     ending = explain_exit(1, early, False)

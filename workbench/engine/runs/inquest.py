@@ -10,7 +10,7 @@ from workbench.engine.errors import WorkbenchError
 from workbench.engine.figures import gib
 from workbench.engine.hardware.cgroup import MemoryGroup, machine_kills, memory_group
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.manifest import verify
+from workbench.engine.runs.going_on import newest_checkpoint
 from workbench.engine.runs.postmortem import Ending, Killer, Raised, explain_chain, explain_exit
 
 if TYPE_CHECKING:
@@ -38,13 +38,13 @@ def ending_of_worker(run: RunDirectory, before: Before, returncode: int, stoppin
     """The ending of a worker that died without a word. Reads the newest checkpoint to its end."""
     killer, limit = who_killed(before, memory_group(), machine_kills())
     return explain_exit(returncode, _log_since(run.log, before.log_bytes), stopping, killer=killer, memory_limit=limit,
-                        recipe=_recipe_of(run), checkpoint=last_good_checkpoint(run))
+                        recipe=_recipe_of(run), checkpoint=newest_checkpoint(run)[0])
 
 
 def ending_of_exception(run: RunDirectory, error: BaseException) -> Ending:
     """The ending of a worker that raised, for the worker itself to write."""
     text = "".join(traceback.format_exception(error))
-    return explain_chain(chain_of_causes(error), text, _recipe_of(run), last_good_checkpoint(run))
+    return explain_chain(chain_of_causes(error), text, _recipe_of(run), newest_checkpoint(run)[0])
 
 
 def chain_of_causes(error: BaseException) -> tuple[Raised, ...]:
@@ -59,14 +59,6 @@ def chain_of_causes(error: BaseException) -> tuple[Raised, ...]:
             current.errno if isinstance(current, OSError) else None))
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return tuple(chain)
-
-
-def last_good_checkpoint(run: RunDirectory) -> str | None:
-    """The newest checkpoint whose every byte is as its manifest says, relative to the run's directory."""
-    for directory in sorted(run.checkpoints.glob("step-*"), reverse=True):
-        if verify(directory) is None:
-            return str(directory.relative_to(run.path))
-    return None
 
 
 def who_killed(before: Before, group: MemoryGroup, machine: int | None) -> tuple[Killer, str]:

@@ -98,7 +98,8 @@ def explain_exit(returncode: int, log: str, stopping: bool, *, killer: Killer = 
     of 8.0 GiB"), `checkpoint` the last one that verifies.
     """
     number = -returncode if returncode < 0 else returncode - _WRAPPED if returncode - _WRAPPED in _KNOWN else 0
-    if number and stopping:
+    # A user manager may end a whole scope, its supervisor too, after the kernel killed the worker in it: nobody asked.
+    if number and stopping and not (number == signal.SIGKILL and killer == "kernel"):
         return Ending("stopped", explanation=f"Stopped: the worker did not answer and was ended by {_name(number)}.",
                       checkpoint=checkpoint)
     lines = [line for line in log.splitlines() if line.strip()]

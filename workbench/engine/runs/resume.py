@@ -18,7 +18,9 @@ from workbench.engine.runs.chain import StageOf, chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import size_of
 from workbench.engine.runs.going_on import ResumeRequest, checkpoint_at, newest_checkpoint, saved_steps, step_of
+from workbench.engine.runs.journal import find_rest
 from workbench.engine.runs.launcher import queue_flags, start_supervisor
+from workbench.engine.runs.liveness import lock_holder
 from workbench.engine.runs.queue_file import join_queue
 from workbench.engine.runs.resumable import WAY_OUT, damage, differences, faults
 from workbench.engine.runs.state import AT_REST, ENDED
@@ -26,6 +28,7 @@ from workbench.engine.runs.store import RunFollower, summarise
 from workbench.engine.runs.worker_process import living_worker
 
 _NOTICE_SECONDS = 5.0
+_LEAVE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def prepare_resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides:
     Raises RunError where there is nothing to resume or it still runs, InputError for what cannot be changed.
     """
     run, later = _target(run)
+    _let_leave(run)
     size = size_of(run.events)
     if living_worker(run) is not None:
         if overrides or apply or step is not None:
@@ -147,6 +151,18 @@ def _let_them_notice(stages: Sequence[RunDirectory]) -> None:
     and would miss that it goes on."""
     deadline = time.monotonic() + _NOTICE_SECONDS
     while time.monotonic() < deadline and any(summarise(stage).state in ("waiting", "queued") for stage in stages):
+        time.sleep(0.05)
+
+
+def _let_leave(run: RunDirectory) -> None:
+    """Wait until nothing is left of who brought a run to rest: its worker says so before it ends and frees its memory.
+    Raises RunError where it does not leave."""
+    if find_rest(run.events) is None:
+        return
+    deadline = time.monotonic() + _LEAVE_SECONDS
+    while living_worker(run) is not None or lock_holder(run.lock) is not None:
+        if time.monotonic() > deadline:
+            raise RunError(f"{run.id} has come to rest, but its worker has not left yet.", "Try again in a moment.")
         time.sleep(0.05)
 
 

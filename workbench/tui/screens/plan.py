@@ -113,7 +113,7 @@ class PlanScreen(RecipeFileScreen):
             self.app.call_from_thread(self._show, plan)
 
     def _show(self, plan: Plan) -> None:
-        if plan.recipe is not self.recipe:
+        if plan.recipe is not self.recipe or not self.app.is_running:
             return
         self._plan = plan
         self.query_one(MemoryTable).show(plan)
