@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from workbench.engine.atomic import write_json
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.runs.directory import create_run_directory
@@ -38,10 +39,11 @@ RECIPE = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary"})
 MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
 
 
-def end_of(body: str, **options: Any) -> dict[str, Any]:
-    """The `ended` event of a run whose training is these lines."""
+def end_of(body: str, on_failure: dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+    """The `ended` event of a run whose training is these lines; `on_failure` as its supervisor reads it."""
     run = create_run_directory("dies")
     run.recipe.write_text(recipe_to_yaml(RECIPE, full=True))
+    write_json(run.plan, {"recipe": {**RECIPE.model_dump(mode="json"), "on_failure": on_failure or {}}})
     script = WORKER.format(body="\n".join(f"    {line}" for line in body.splitlines()))
     result = subprocess.run([sys.executable, "-c", SUPERVISOR, run.id, script], cwd=ROOT, timeout=120,
                             capture_output=True, text=True, **options)
@@ -104,6 +106,15 @@ def test_a_worker_that_leaves_without_a_word(home: Path) -> None:
     ending = end_of('print("CUDA error: out of memory at line 380", flush=True)\nos._exit(1)')
     assert (ending["cause"], ending["symptom"]) == ("oom", "gpu-memory")
     assert end_of("os._exit(9)")["explanation"] == "The worker ended with exit code 9: it left no message"
+
+
+def test_a_worker_that_hangs_in_native_code_says_where(home: Path) -> None:
+    # PyDLL keeps the interpreter's lock: no thread of the worker can give a sign of life any more.
+    ending = end_of("import ctypes\ndef waits_for_ever():\n    ctypes.PyDLL(None).sleep(600)\nwaits_for_ever()",
+                    on_failure={"resume": 1, "hang_minutes": 0.05})
+    assert (ending["outcome"], ending["cause"], ending["symptom"]) == ("failed", "hang", "hang")
+    assert "no sign of life for 0.05 minutes" in ending["explanation"]
+    assert "waits_for_ever" in ending["evidence"][0]
 
 
 @pytest.fixture

@@ -100,4 +100,3 @@ def test_a_run_of_a_gated_model_ends_with_the_same_sentence(published: Path, wor
     assert (document["state"], document["cause"]) == ("failed", "hub")
     assert document["explanation"] == "owner/gated is gated, and this machine may not read it."
     assert "hf auth login" in document["suggestion"]
-    assert document["evidence"]

@@ -64,6 +64,8 @@ def model(stage: Plan, around: Surroundings) -> Iterator[PreflightCheck]:
 def _model_files(source: ModelSource, around: Surroundings) -> Iterator[PreflightCheck]:
     """Raises InputError."""
     refuse_code_settings(source.config, source.name)
+    # An adapter's own tokenizer has the template that it learned with, and comes first.
+    tokenizer = source.adapter is None or not (source.adapter / "tokenizer_config.json").is_file()
     if source.adapter is not None:
         refuse_own_code(source.adapter, source.label)
         stored_tensors(source.adapter / ADAPTER_WEIGHTS)
@@ -71,7 +73,7 @@ def _model_files(source: ModelSource, around: Surroundings) -> Iterator[Prefligh
         yield _hub_check(around.ask_hub(source.name, "model"))
         return
     try:
-        found = check_model_files(source.path, source.name)
+        found = check_model_files(source.path, source.name, tokenizer=tokenizer)
     except IncompleteModelError as error:
         if source.kind != "cache":
             raise

@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 
+from workbench.engine.runs.postmortem import WHERE_ARE_YOU
 from workbench.engine.streams import redact_streams
 
 
@@ -14,6 +15,7 @@ def main(arguments: list[str]) -> int:
     """Do one job; the exit code says how it went."""
     # A crash in native code leaves its Python frames in the log: all the evidence there is.
     faulthandler.enable()
+    faulthandler.register(WHERE_ARE_YOU, all_threads=False)
     redact_streams()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -56,15 +56,16 @@ class ModelFiles:
         return sum(_numbers(tensor) for file in self.files for tensor in stored_tensors(file))
 
 
-def check_model_files(folder: Path, label: str, weights: bool = True) -> ModelFiles:
+def check_model_files(folder: Path, label: str, weights: bool = True, tokenizer: bool = True) -> ModelFiles:
     """Check a model folder: no code of its own, a tokenizer, and all weights that its index names, whole.
 
-    `label` is the model's name in sentences; `weights=False` leaves them out, for work that needs a tokenizer alone.
+    `label` is the model's name in sentences; `weights` and `tokenizer`: what the work needs of both.
     Raises InputError, which names the file. Bits that flipped inside a tensor are seen only where the Hub's cache names
     a file by its hash, and it is small.
     """
     refuse_own_code(folder, label)
-    _check_tokenizer(folder, label)
+    if tokenizer:
+        _check_tokenizer(folder, label)
     if not weights:
         return ModelFiles((), 0, 0)
     files, tensors, size = [], 0, 0

@@ -9,7 +9,7 @@ from typing import Any
 from workbench.engine.runs.attempts import Restart
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.going_on import clear_desk, newest_checkpoint, replace_recipe, step_of
-from workbench.engine.runs.inquest import Before, ending_of_worker
+from workbench.engine.runs.inquest import Before, ending_of_hang, ending_of_worker
 from workbench.engine.runs.journal import Event, Journal
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.reserve import has_room, is_full, release_reserve
@@ -47,8 +47,7 @@ def ending_of(run: RunDirectory, before: Before, returncode: int | None, stoppin
     was another supervisor's child. `hung_minutes`: how long it gave no sign of life, where it was ended for that."""
     go_on = f"workbench resume {run.id}"
     if hung_minutes is not None:
-        return Ending("failed", "hang", f"The worker gave no sign of life for {hung_minutes:g} minutes, so it was "
-                      "ended.", f"See the end of its log, then go on from its last checkpoint: {go_on}")
+        return ending_of_hang(run, before, hung_minutes, f"Go on from its last checkpoint: {go_on}")
     if returncode is None and stopping:
         return Ending("stopped", explanation="Stopped: the worker was ended by a signal before it could save.")
     if returncode is None:

@@ -16,14 +16,16 @@ from workbench.engine.text import one_line
 if TYPE_CHECKING:
     from workbench.engine.recipe import Recipe
 
-__all__ = ["EXIT_UNWRITABLE", "FINISHED", "LESS_MEMORY", "STOPPED", "Cause", "Ending", "Killer", "Raised",
-           "explain_chain", "explain_exception", "explain_exit"]
+__all__ = ["EXIT_UNWRITABLE", "FINISHED", "LESS_MEMORY", "STOPPED", "WHERE_ARE_YOU", "Cause", "Ending", "Killer",
+           "Raised", "explain_chain", "explain_exception", "explain_exit", "explain_hang"]
 
 MOST_EVIDENCE = 8
 """Lines of the log that are kept."""
 _LINE_WIDTH = 200
 EXIT_UNWRITABLE = 74
 """The exit code of a worker that could not write its own end into the journal: sysexits.h's EX_IOERR."""
+WHERE_ARE_YOU = signal.SIGUSR1
+"""Makes a worker write the Python frames it is in into its log, also from within native code that hangs."""
 Killer = Literal["kernel", "somebody", "unknown"]
 """Who sent SIGKILL, by the kernel's own counters of what it killed for lack of memory."""
 
@@ -114,6 +116,17 @@ def explain_exit(returncode: int, log: str, stopping: bool, *, killer: Killer = 
     return replace(ending, checkpoint=checkpoint)
 
 
+def explain_hang(minutes: float, log: str, fix: str, checkpoint: str | None = None) -> Ending:
+    """The ending of a worker that gave no sign of life for so long and was ended for it: the frames it was in, where
+    it could still say them, and what to do."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    asked = [number for number, line in enumerate(lines) if line.startswith("Stack (most recent call first)")]
+    frames = lines[asked[-1] + 1:] if asked else lines[-3:]
+    where = "; the lines show where it was" if asked else ""
+    return Ending("failed", "hang", f"The worker gave no sign of life for {minutes:g} minutes, so it was ended{where}.",
+                  fix, _kept(frames[:MOST_EVIDENCE]), checkpoint=checkpoint, symptom="hang")
+
+
 def explain_exception(kind: str, message: str, ours: bool = False) -> Ending:
     """The ending of a worker that raised: `kind` is the exception's class name, `ours` that the message is a sentence
     for the user.
@@ -124,12 +137,15 @@ def explain_exception(kind: str, message: str, ours: bool = False) -> Ending:
 
 
 def explain_chain(chain: Sequence[Raised], traceback: str = "", recipe: "Recipe | None" = None,
-                  checkpoint: str | None = None) -> Ending:
+                  checkpoint: str | None = None, measured: Sequence[str] = ()) -> Ending:
     """The ending of a worker that raised: the exception and those it came from, outermost first, its traceback's text,
-    the recipe, and the last checkpoint that verifies."""
+    the recipe, the last checkpoint that verifies, and the last steps that were measured, in words."""
     first = chain[0]
     found = symptom_of(chain)
-    evidence = _of_traceback(traceback.splitlines())
+    # A sentence of ours needs no frames of ours: what it came from is the evidence.
+    evidence = _kept([raised.line for raised in chain[1:]]) if first.ours else _of_traceback(traceback.splitlines())
+    if found is not None and found[0].id == "nan" and measured:
+        evidence = _kept(measured[-MOST_EVIDENCE:])
     if found is None:
         text = one_line(first.message, 300)
         return Ending("failed", "error", text if first.ours else f"{first.kind}: {text}",

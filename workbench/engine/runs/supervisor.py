@@ -20,7 +20,7 @@ from workbench.engine.runs.going_on import ResumeRequest, clear_desk, has_begun,
 from workbench.engine.runs.inquest import Before
 from workbench.engine.runs.journal import Event, JournalReader, find_rest
 from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lock
-from workbench.engine.runs.postmortem import Ending
+from workbench.engine.runs.postmortem import WHERE_ARE_YOU, Ending
 from workbench.engine.runs.queue import CPU, Device, environment_of
 from workbench.engine.runs.queue_wait import find_device, keep_device
 from workbench.engine.runs.reserve import cut_log, is_full, keep_reserve, release_reserve
@@ -187,8 +187,9 @@ class Supervisor:
         elif self._pausing and worker.is_suspended():
             worker.signal(signal.SIGCONT)
         elif self._is_hung():
+            # Asked first where it is, which goes into its log; then there is no more waiting.
+            worker.signal(signal.SIGKILL if self._hung else WHERE_ARE_YOU)
             self._hung = True
-            worker.signal(signal.SIGKILL)
         self._beat()
 
     def _obey(self, commands: Iterable[Command]) -> None:
