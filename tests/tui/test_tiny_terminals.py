@@ -20,6 +20,8 @@ from workbench.tui.widgets.top_bar import TABS
 
 STORM = [Size(*size) for size in ((20, 5), (1, 1), (3, 40), (200, 1), (120, 40), (80, 13), (2, 2), (1, 24), (20, 5))]
 
+_TO_DRAW = 0.05
+
 
 @pytest.fixture
 def every_state(home: Path) -> Iterator[dict[StateName, SyntheticRun]]:
@@ -44,18 +46,18 @@ def every_state(home: Path) -> Iterator[dict[StateName, SyntheticRun]]:
         yield runs
 
 
-async def storm(pilot: Pilot[None]) -> None:
-    """One size after the other, each drawn; then all of them at once."""
+async def storm(pilot: Pilot[None], drawn: bool = True) -> None:
+    """One size after the other, each `drawn`; then all of them at once."""
     driver = pilot.app._driver
     assert isinstance(driver, HeadlessDriver)
-    for waits in (True, False):
+    for seconds in ((_TO_DRAW, None) if drawn else (None,)):
         for size in STORM:
             driver._size = size
             pilot.app.post_message(Resize(size, size))
-            if waits:
-                # `resize_terminal` waits for an idle processor too, which a machine that tests does not have.
-                await pilot.pause(0)
-    await pilot.pause(0)
+            if seconds is not None:
+                # `resize_terminal` waits for an idle processor, too, which a machine that tests does not have.
+                await pilot.pause(seconds)
+    await pilot.pause(_TO_DRAW)
 
 
 async def test_every_screen_stands_at_every_size(every_state: dict[StateName, SyntheticRun]) -> None:
@@ -70,7 +72,7 @@ async def test_every_screen_stands_at_every_size(every_state: dict[StateName, Sy
             assert mode == app.screen.MODE
             await storm(pilot)
             app.action_help()
-            await storm(pilot)
+            await storm(pilot, drawn=mode == "watch")
             app.pop_screen()
 
 
@@ -88,7 +90,7 @@ async def test_watch_stands_at_every_size_with_a_run_in_every_state(every_state:
             app.watch_screen.action_why()
             app.watch_screen.action_next_pane()
             await pilot.press("a" if state == "failed" else "s")
-            await storm(pilot)
+            await storm(pilot, drawn=state == "failed")
             await pilot.press("escape")
         assert not any(run.run.control.exists() for run in every_state.values())
 

@@ -99,13 +99,13 @@ def recipe(folder: Path) -> Path:
     """A minute of training, with a checkpoint every few steps."""
     path = folder / "short.yaml"
     path.write_text("model: tiny-base\ndataset: glossary\n"
-                    "training: {max_steps: 90, logging_steps: 1, save_steps: 15}\nsamples: {every_steps: null}\n")
+                    "training: {max_steps: 45, logging_steps: 1, save_steps: 15}\nsamples: {every_steps: null}\n")
     return path
 
 
 def step_of(text: str) -> int:
     """The step that the header of Watch shows."""
-    found = re.search(r"step +(\d+)/90", text)
+    found = re.search(r"step +(\d+)/45", text)
     return int(found.group(1)) if found else -1
 
 
@@ -137,5 +137,5 @@ def test_paused_resumed_killed_and_resumed_from_the_keyboard(terminal: Terminal,
 
     follower = RunFollower(run.run)
     follower.refresh()
-    assert list(follower.state.metrics["train/loss"].steps) == list(range(1, 91)), "a point is missing or there twice"
+    assert list(follower.state.metrics["train/loss"].steps) == list(range(1, 46)), "a point is missing or there twice"
     assert [attempt.cause for attempt in follower.state.attempts] == [None, None]
