@@ -121,7 +121,7 @@ def write_many_runs(home: Path, runs: int) -> None:
         (path / "status.json").write_bytes(b"{}")
         with (path / "events.jsonl").open("wb") as file:
             for step in range(1, 61):
-                event = {"v": 1, "seq": step, "time": 1.8e9 + step, "elapsed": float(step), "type": "step", "step": step,
-                         "total_steps": 60, "metrics": {"train/loss": loss_at(step, 0)}}
+                event = {"v": 1, "seq": step, "time": 1.8e9 + step, "elapsed": float(step), "type": "step",
+                         "step": step, "total_steps": 60, "metrics": {"train/loss": loss_at(step, 0)}}
                 file.write(orjson.dumps(event) + b"\n")
             file.write(b'{"v":1,"seq":61,"time":1.8e9,"elapsed":61.0,"type":"ended","outcome":"finished"}\n')

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from workbench.engine.errors import InputError
+from workbench.engine.runs import store
 from workbench.engine.runs.directory import RUN_ID, create_run_directory, find_run, list_run_directories
+from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.manifest import verify, write_complete
 
 
@@ -60,3 +62,18 @@ def test_damage_is_named(damage: object, reason: str, tmp_path: Path) -> None:
     write_complete(target, lambda partial: (partial / "w").write_bytes(b"whole") and None, {})
     damage(target)  # type: ignore[operator]
     assert verify(target) == reason
+
+
+def test_a_run_at_rest_is_read_again_only_when_its_journal_changed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create_run_directory("a")
+    run.status.write_text("{}")
+    with Journal(run.events) as journal:
+        journal.append("started")
+        journal.append("ended", outcome="finished")
+    assert store.summarise(run).state == "finished"
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "read_tail", lambda path: pytest.fail("it was read again"))
+        assert store.summarise(run).state == "finished"
+    with Journal(run.events) as journal:
+        journal.append("resumed", step=0)
+    assert store.summarise(run).state == "crashed"

@@ -150,7 +150,7 @@ def test_a_diverging_run_fails_with_nan_and_never_shows_zero(workbench: RunComma
     shown = json.loads(result.stdout)
     assert (shown["state"], shown["cause"]) == ("failed", "nan")
     assert "became" in shown["explanation"]
-    assert "learning_rate" in shown["suggestion"]
+    assert "training.learning_rate" in shown["suggested_changes"]
     assert shown["metrics"]["train/grad_norm"][-1][1] == "nan"
     assert all(loss != 0 for _, loss in shown["losses"])
 

@@ -27,6 +27,7 @@ from workbench.engine.runs.reserve import cut_log, is_full, keep_reserve, releas
 from workbench.engine.runs.store import beat_age, read_json
 from workbench.engine.runs.waiting import stopped_before_its_turn, wait_for_previous
 from workbench.engine.runs.worker_process import WorkerProcess, living_worker
+from workbench.engine.streams import redact_streams
 
 TICK_SECONDS = 0.25
 HEARTBEAT_SECONDS = 1.0
@@ -278,6 +279,7 @@ class Supervisor:
 
 def main(arguments: list[str]) -> int:
     """`python -m workbench.engine.runs.supervisor RUN-ID [--resume TOKEN] [--queue]`."""
+    redact_streams()
     try:
         run = find_run(arguments[0])
         token = arguments[arguments.index("--resume") + 1] if "--resume" in arguments else None
