@@ -111,3 +111,17 @@ def assert_folded(follower: "RunFollower", written: Written, steps: int) -> None
     columns = {id(column): len(column) * column.itemsize for series in state.metrics.values()
                for column in (series.steps, series.elapsed, series.values)}
     assert sum(columns.values()) == 8 * (7 * last + 3 * len(evaluations))
+
+
+def write_many_runs(home: Path, runs: int) -> None:
+    """So many ended runs of sixty steps each."""
+    for number in range(runs):
+        path = home / "runs" / f"{20250101 + number % 28}-{number:06}-many-{number % 65536:04x}"
+        path.mkdir(parents=True)
+        (path / "status.json").write_bytes(b"{}")
+        with (path / "events.jsonl").open("wb") as file:
+            for step in range(1, 61):
+                event = {"v": 1, "seq": step, "time": 1.8e9 + step, "elapsed": float(step), "type": "step", "step": step,
+                         "total_steps": 60, "metrics": {"train/loss": loss_at(step, 0)}}
+                file.write(orjson.dumps(event) + b"\n")
+            file.write(b'{"v":1,"seq":61,"time":1.8e9,"elapsed":61.0,"type":"ended","outcome":"finished"}\n')

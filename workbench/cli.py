@@ -12,6 +12,7 @@ from workbench import cli_support as support
 from workbench.cli_memory import Force, Json, Overrides, RecipeArgument
 from workbench.cli_runs import Detach, RunArgument
 from workbench.engine.errors import InputError, WorkbenchError
+from workbench.engine.streams import plain_streams
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]},
@@ -200,22 +201,23 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    try:
-        if not arguments:
-            support.open_app()
-        elif _is_recipe(arguments):
-            support.open_app(recipe=Path(arguments[0]))
-        else:
-            app(arguments)
-    except WorkbenchError as error:
-        if debug:
-            raise
-        from workbench.console import print_error
+    with plain_streams():
+        try:
+            if not arguments:
+                support.open_app()
+            elif _is_recipe(arguments):
+                support.open_app(recipe=Path(arguments[0]))
+            else:
+                app(arguments)
+        except WorkbenchError as error:
+            if debug:
+                raise
+            from workbench.console import print_error
 
-        print_error(error)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os._exit(1)
+            print_error(error)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:
+            os._exit(1)
 
 
 def _is_recipe(arguments: list[str]) -> bool:

@@ -1,5 +1,6 @@
 """The commands that control runs: resume, pause, stop, delete."""
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,9 +28,7 @@ def resume(run: RunArgument = "last", overrides: Overrides = None,
 
     --set changes its recipe. Of a pipeline the first unfinished stage goes on, and later ones wait for it again.
     """
-    import sys
-
-    resumption = support.prepare_resume(support.find(run), overrides or [], step, apply, force)
+    resumption = support.prepare_resume(support.find(run), overrides or [], step, apply, force, queue)
     for line in resumption.words:
         print(line, file=sys.stderr if json or detach else sys.stdout, flush=True)
     started = resumption.start(queue)
@@ -62,11 +61,14 @@ def _order(reference: str, name: str, give: "Callable[[RunDirectory], Answer]", 
         print("\n".join((*answer.words, f"See: workbench show {found.id}")))
 
 
+def is_asked() -> bool:
+    """Whether somebody is there to answer a question."""
+    return sys.stdin.isatty()
+
+
 def delete(runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Ids, or unique parts of them.")],
            yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False, json: Json = False) -> None:
     """Delete runs with everything they wrote: checkpoints, model, samples, log."""
-    import sys
-
     from workbench import console
     from workbench.engine.figures import gib
     from workbench.engine.runs.deletion import delete_run, size_on_disk
@@ -74,7 +76,7 @@ def delete(runs: Annotated[list[str], typer.Argument(metavar="RUN…", help="Ids
     found = list(dict.fromkeys(support.find(reference) for reference in runs))
     names = "\n".join(f"  {run.id}  {gib(size_on_disk(run), 2)}" for run in found)
     if not yes:
-        if not sys.stdin.isatty():
+        if json or not is_asked():
             raise InputError("Deleting cannot be undone and there is nobody to ask.", "Say so: workbench delete --yes")
         print(f"This deletes for good:\n{names}")
         if not typer.confirm("Delete?"):

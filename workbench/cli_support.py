@@ -54,37 +54,42 @@ def launch_recipe(path: Path, overrides: list[str], force: bool = False, queue: 
     from workbench.engine.runs.launcher import launch
 
     recipe = load(path, overrides)
-    plan = checked(plan_recipe(recipe, path), path, force)
+    plan = checked(plan_recipe(recipe, path), path, force, queue)
     return launch(recipe, plan, path.resolve().parent, queue=queue)
 
 
 def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, apply: bool,
-                   force: bool = False) -> "Resumption":
+                   force: bool = False, queue: bool = False) -> "Resumption":
     """How a run, or the first unfinished stage of its pipeline, goes on. Raises InputError or RunError, and
     typer.Exit(2) where the preflight refuses."""
+    from workbench.engine.runs.deletion import size_on_disk
     from workbench.engine.runs.resume import prepare_resume as prepare
 
-    return prepare(run, lambda recipe: checked(plan_recipe(recipe, run.recipe), run.recipe, force), overrides,
-                   step=step, apply=apply)
+    def look(recipe: "Recipe") -> "Plan":
+        return checked(plan_recipe(recipe, run.recipe), run.recipe, force, queue, size_on_disk(run))
+
+    return prepare(run, look, overrides, step=step, apply=apply)
 
 
-def checked(plan: "Plan", path: Path, force: bool = False) -> "Plan":
+def checked(plan: "Plan", path: Path, force: bool = False, queue: bool = False, own_bytes: int = 0) -> "Plan":
     """The plan itself, when nothing speaks against starting it: warnings go to stderr, and `force` passes what may be
-    passed. Raises typer.Exit(2) after saying every problem with its fix. A plan that cannot run is for the launch."""
+    passed. `queue`: it waits for a GPU; `own_bytes`: what a run that goes on holds on the disk.
+
+    Raises typer.Exit(2) after saying every problem with its fix. A plan that cannot run is for the launch to refuse.
+    """
     from workbench import console
-    from workbench.engine.preflight import preflight, problems_of
+    from workbench.engine.preflight import Surroundings, preflight, problems_of
 
     if plan.problems:
         return plan
-    checks = preflight(plan, path.resolve().parent)
-    problems = problems_of(checks, force)
+    checks = preflight(plan, path.resolve().parent, Surroundings(queued=queue, own_bytes=own_bytes))
+    problems, lasting = problems_of(checks, force), problems_of(checks, force=True)
     console.print_checks([check for check in checks if check.status != "ok" and check not in problems])
     for problem in problems:
         console.print_error(InputError(problem.message, problem.fix))
+    if len(lasting) < len(problems):
+        print("--force starts it all the same" + (", once the rest is mended." if lasting else "."), file=sys.stderr)
     if problems:
-        if not force and len(problems_of(checks, force=True)) < len(problems):
-            print("--force starts it all the same" + (", once the model or dataset is mended."
-                  if problems_of(checks, force=True) else "."), file=sys.stderr)
         raise typer.Exit(2)
     return plan
 

@@ -1,5 +1,6 @@
 """Plain text for the command line: tables, plans, errors. No screens here."""
 
+import re
 import shutil
 import sys
 import textwrap
@@ -18,10 +19,14 @@ from workbench.engine.runs.store import RunSummary
 from workbench.engine.text import one_line, sanitise
 from workbench.engine.tuning import TUNINGS
 
+_NOT_IN_JSON = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 
 def print_json(document: Any) -> None:
     """One document on stdout and nothing else."""
-    sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    # JSON escapes C0 alone; a terminal obeys C1 as well, and text can be turned round.
+    sys.stdout.write(_NOT_IN_JSON.sub(lambda match: f"\\u{ord(match.group()):04x}", text) + "\n")
     sys.stdout.flush()
 
 

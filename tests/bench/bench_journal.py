@@ -1,4 +1,5 @@
-"""What a long run costs its reader: `python tests/bench/bench_journal.py [MILLIONS]…` (1 by default)."""
+"""What a long run costs its reader: `python tests/bench/bench_journal.py [MILLIONS]…` (1 by default); `--runs N`: what
+a list of so many runs costs."""
 
 import subprocess
 import sys
@@ -49,8 +50,29 @@ def main(millions: list[float]) -> None:
                   f"{peak:>6.0f} MiB {look:>6.1f} ms", flush=True)
 
 
+def list_many(runs: int) -> None:
+    """Seconds to list so many runs, and what that adds to the peak memory."""
+    import os
+    import resource
+
+    from tests.long_journal import write_many_runs
+    from workbench.engine.runs.store import list_runs
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["WORKBENCH_HOME"] = folder
+        write_many_runs(Path(folder), runs)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.perf_counter()
+        found = len(list_runs())
+        seconds = time.perf_counter() - began
+        added = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        print(f"{found:,} runs listed in {seconds:.1f} s, {added:.0f} MiB more at the peak")
+
+
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--measure"]:
         print(*measure(Path(sys.argv[2]), *map(int, sys.argv[3:])))
+    elif sys.argv[1:2] == ["--runs"]:
+        list_many(int(sys.argv[2]))
     else:
         main([float(argument) for argument in sys.argv[1:]] or [1.0])

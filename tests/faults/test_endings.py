@@ -25,13 +25,13 @@ sys.exit(Supervisor(find_run(sys.argv[1]), [sys.executable, "-c", sys.argv[2], s
 """
 # The worker's own entry over a training that does what the test says: everything around it is real.
 WORKER = """\
-import os, resource, signal, sys
-from workbench.worker import __main__ as entry, train
+import os, resource, signal, sys, types
+from workbench.worker import __main__ as entry
 
-def training(run, reporter, stack):
+def training(run, beginning, reporter):
 {body}
 
-train._train = training
+sys.modules["workbench.worker.training"] = types.SimpleNamespace(train=training)
 sys.exit(entry.main(["train", sys.argv[1]]))
 """
 RECIPE = Recipe.model_validate({"model": "tiny-base", "dataset": "glossary"})
@@ -136,9 +136,13 @@ def test_a_kill_by_the_kernel_for_lack_of_memory(home: Path, memory_group: Path)
 def test_the_last_checkpoint_that_verifies_is_named(home: Path) -> None:
     body = """\
 from workbench.engine.runs.manifest import write_complete
+from workbench.engine.runs.resumable import TRAINING_STATE
+def fill(path):
+    for name in TRAINING_STATE:
+        (path / name).write_bytes(b"good")
 for step in (1, 2):
-    write_complete(run.checkpoints / f"step-{step:08d}", lambda path: (path / "w").write_bytes(b"good"), {"step": step})
-(run.checkpoints / "step-00000002" / "w").write_bytes(b"Good")
+    write_complete(run.checkpoints / f"step-{step:08d}", fill, {"step": step, "settings": {}})
+(run.checkpoints / "step-00000002" / "optimizer.pt").write_bytes(b"Good")
 raise RuntimeError("CUDA error: device-side assert triggered")"""
     ending = end_of(body)
     assert (ending["symptom"], ending["checkpoint"]) == ("cuda-assert", "checkpoints/step-00000001")

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import RunCommand
@@ -18,7 +19,7 @@ from workbench.engine.atomic import write_json
 from workbench.engine.errors import RunError
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.control import send_command
-from workbench.engine.runs.directory import RunDirectory, create_run_directory
+from workbench.engine.runs.directory import RunDirectory, create_run_directory, find_run
 from workbench.engine.runs.journal import JournalReader
 from workbench.engine.runs.queue_file import hold_in_queue, join_queue, move_in_queue, queue_file, read_queue
 from workbench.engine.runs.queue_rows import queue_rows, waiting_reason
@@ -122,8 +123,8 @@ def reasons(run: RunDirectory) -> list[str]:
 def test_runs_start_in_their_order_and_the_user_changes_it(home: Path, processes: list[Process],
                                                            workbench: RunCommand) -> None:
     one, two, three, four = queued(processes, ["one", "two", "three", "four"])
-    assert [row.reason for row in queue_rows()] == ["the CPU is taken by one", "1 before it on the CPU",
-                                                    "2 before it on the CPU"]
+    wait_for(lambda: [row.reason for row in queue_rows()] == ["the CPU is taken by one", "1 before it on the CPU",
+                                                              "2 before it on the CPU"], 10)
     moved = workbench("queue", four.id, "--first")
     assert moved.stdout == f"{four.id} is number 1 of 3 in the queue.\n", moved.stderr
     hold_in_queue(two, True)
@@ -174,7 +175,8 @@ def test_a_worker_that_lost_its_supervisor_keeps_the_device_until_it_ends(home: 
     processes[0].kill()
     processes[0].wait()
     time.sleep(1)
-    assert (at(second), waiting_reason(second)) == ("waiting", "the CPU is taken by first")
+    assert at(second) == "waiting"
+    wait_for(lambda: waiting_reason(second) == "the CPU is taken by first", 10)
     start(processes, first)
     wait_for(lambda: read_status(first)["supervisor"]["pid"] == processes[2].pid, 20)
     assert read_status(first)["gpus"] == ["cpu"]
@@ -201,7 +203,14 @@ def test_the_command_line_queues_a_run_pauses_it_and_queues_it_again(home: Path,
     assert workbench("stop", run.id).returncode == 0
     wait_for(lambda: summarise(run).state == "stopped", 10)
     assert not run.log.exists()
-    assert summarise(first).state != "stopped"
+    chain = workbench("train", "recipes/tiny/pipeline_sft_reward_rlhf.yaml", "--queue", "--detach")
+    assert chain.returncode == 0, chain.stderr
+    stages = [find_run(stage) for stage in chain.stdout.split()]
+    wait_for(lambda: [waiting_reason(stage) for stage in stages[:2]] == ["the CPU is taken by first",
+                                                                        f"waiting for stage 1 ({stages[0].name})"], 10)
+    assert [row.run for row in queue_rows()] == stages[:1]
+    assert all(psutil.Process(read_status(stage)["supervisor"]["pid"]).cmdline()[-1] == "--queue" for stage in stages)
+    assert at(first) == "worker"
 
 
 def test_stop_and_pause_reach_those_who_wait(home: Path, processes: list[Process]) -> None:
@@ -223,7 +232,7 @@ def test_a_damaged_queue_keeps_its_order_and_what_is_held(home: Path, processes:
     queue_file().write_bytes(b'{"entries": [{"run')
     wait_for(lambda: [row.run for row in queue_rows()] == runs[1:], 10)
     assert [row.held for row in queue_rows()] == [True, False, False]
-    assert waiting_reason(runs[2]) == "the CPU is taken by first"
+    wait_for(lambda: waiting_reason(runs[2]) == "the CPU is taken by first", 10)
     enough(runs[0])
     wait_for(lambda: at(runs[2]) == "worker", 10)
     assert at(runs[1]) == at(runs[3]) == "waiting"
@@ -274,14 +283,14 @@ def test_each_worker_sees_the_one_gpu_that_its_supervisor_claimed(home: Path, pr
     wait_for(lambda: at(at_once) == "worker", 20)
     assert read_status(at_once)["gpus"] == ["GPU-aaaa"]
     start(processes, queues, 0.0)
-    wait_for(lambda: waiting_reason(queues) != "", 20)
-    assert waiting_reason(queues) == "GPU 0 is taken by at-once; GPU 1 has 5.0 GiB free and it needs 10.5 GiB"
+    why = "GPU 0 is taken by at-once; GPU 1 has 5.0 GiB free and it needs 10.5 GiB"
+    wait_for(lambda: waiting_reason(queues) == why, 20)
     start(processes, named, 0.0)
     wait_for(lambda: waiting_reason(named) == "1 before it on GPU 0", 20)
     write_json(tmp_path / "cards.json", [cards[0], cards[1] | {"free": 20 * GIB}])
     assert processes[1].wait(20) == 0
     assert (queues.path / "ran").read_text().split()[2] == "GPU-bbbb"
-    assert waiting_reason(named) == "GPU 0 is taken by at-once"
+    wait_for(lambda: waiting_reason(named) == "GPU 0 is taken by at-once", 10)
     enough(at_once)
     assert processes[2].wait(20) == 0
     assert [(run.path / "ran").read_text().split()[2] for run in (at_once, named)] == ["GPU-aaaa", "GPU-aaaa"]

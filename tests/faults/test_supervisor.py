@@ -29,6 +29,7 @@ from workbench.engine.errors import InputError, RunError
 from workbench.engine.runs.control import send_command
 from workbench.engine.runs.deletion import delete_run
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.follow import ending_lines
 from workbench.engine.runs.liveness import ProcessIdentity, lock_holder
 from workbench.engine.runs.orders import pause_run, stop_run
 from workbench.engine.runs.resume import Resumption, prepare_resume
@@ -169,6 +170,10 @@ def test_a_crashed_supervisor_is_replaced_and_the_worker_never_notices(home: obj
     worker = identity(run, "worker")
     assert identity(run, "supervisor").signal(signal.SIGKILL)
     wait_for(lambda: look(run).name == "crashed", 5)
+    lines = [line for line in ending_lines(look(run)) if not line.startswith("checkpoints: ")]
+    assert lines[1:] == [
+        f"Its supervisor died without a word, but its worker still trains, as process {worker.pid}.",
+        f"take it over: workbench resume {run.id}", f"stop it: workbench stop {run.id}"]
     with pytest.raises(RunError, match=f"has lost its supervisor, but its worker still trains .process {worker.pid}."):
         delete_run(run)
     refused = workbench("resume", run.id, "--set", "training.learning_rate=1e-3")
@@ -250,8 +255,14 @@ def test_pause_and_resume_go_on_in_place(home: object, stand_in: StandIn, workbe
     stand_in(TRAINS)
     process = supervise(run, TRAINS)
     wait_for(trained(run, 7))
-    assert pause_run(run).words[0] == (f"{run.id} was asked to pause; it saves after its current step and leaves its "
-                                       "GPU.")
+    # Both were halted, as by ctrl+z: who orders a pause wants the GPU free.
+    both = [identity(run, role) for role in ("supervisor", "worker")]
+    assert all(one.signal(signal.SIGSTOP) for one in both)
+    wait_for(lambda: all(one.is_suspended() for one in both))
+    assert pause_run(run).words == (
+        f"Its supervisor, process {both[0].pid}, was halted by a signal; it goes on now.",
+        f"{run.id} was asked to pause; it saves after its current step and leaves its GPU.",
+        f"Go on: workbench resume {run.id}")
     assert process.wait(20) == 0
     paused = look(run)
     assert paused.name == "paused"
@@ -335,15 +346,15 @@ def test_a_paused_run_can_be_stopped_and_a_step_can_be_chosen(home: object, stan
         stop_run(run)
 
 
-def test_a_supervisor_does_not_begin_what_has_begun(home: object) -> None:
+def test_a_worker_that_died_before_it_was_taken_over_counts_as_killed(home: object) -> None:
     run = new_run()
     supervise(run, TRAINS)
     wait_for(trained(run, 2))
     for role in ("supervisor", "worker"):
         identity(run, role).signal(signal.SIGKILL)
-    wait_for(lambda: lock_holder(run.lock) is None)
-    assert supervise(run, TRAINS).wait(20) == 3
+    wait_for(lambda: look(run).name == "crashed")
     assert supervise(run, TRAINS, "beef").wait(20) == 3
-    words = run.supervisor_log.read_text()
-    assert "has begun already and has no worker any more: resume it" in words
-    assert "went on meanwhile" in words
+    assert f"{run.id} went on meanwhile" in run.supervisor_log.read_text()
+    assert supervise(run, TRAINS).wait(20) == 1
+    assert (look(run).name, look(run).state.cause) == ("failed", "killed")
+    assert (look(run).state.explanation or "").startswith("The worker died without a word.")

@@ -22,6 +22,7 @@ from tests.faults.stand_ins import (
     wait_for,
 )
 from workbench.engine.errors import RunError
+from workbench.engine.recipe_file import parse_recipe
 from workbench.engine.runs import launcher
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.liveness import lock_holder
@@ -113,3 +114,25 @@ def test_a_stage_without_supervisor_does_not_hang_the_chain(home: object, stand_
     stand_in(FINISHES)
     assert prepare_resume(third, any_plan).start() == [second, third]
     wait_for(lambda: states(runs) == ["finished"] * 3)
+
+
+def test_a_launch_whose_later_stage_fails_to_start_says_so(home: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(run: RunDirectory, arguments: list[str]) -> list[str]:
+        if run.name == "chain-2-dpo":
+            return [sys.executable, "-c", "import sys; sys.exit('no memory for it')"]
+        return supervisor_command(run, FINISHES, *arguments[1:])
+
+    monkeypatch.setattr(launcher, "supervisor_command", broken)
+    recipe = parse_recipe("""\
+name: chain
+model: tiny-base
+stages:
+  - {dataset: glossary}
+  - {objective: dpo, dataset: glossary-pairs}
+  - {objective: dpo, dataset: glossary-pairs}
+""")
+    with pytest.raises(RunError, match=r"trains, but what comes after it does not wait: .* no memory for it"):
+        launcher.launch(recipe, any_plan(recipe))
+    first, second, third = reversed([summary.run for summary in list_runs()])
+    wait_for(lambda: states([first, second, third]) == ["finished", "stopped", "stopped"])
+    assert (look(third).state.explanation or "").startswith("Not started: The supervisor of ")

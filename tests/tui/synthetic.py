@@ -11,17 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from workbench.engine.atomic import write_json
+from workbench.engine.catalog.models import resolve_model
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import HostSnapshot
 from workbench.engine.recipe import Recipe
-from workbench.engine.recipe_file import recipe_to_yaml
+from workbench.engine.recipe_file import load_recipe, recipe_to_yaml
+from workbench.engine.runs import resume
 from workbench.engine.runs.control import Command
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.inquest import ending_of_exception
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.manifest import write_complete
 from workbench.engine.runs.postmortem import FINISHED
+from workbench.engine.runs.resumable import TRAINING_STATE, facts
+from workbench.engine.runs.store import read_json
 from workbench.worker.reporter import Reporter
 
 PROMPTS = ["What is a gradient?", "What does LoRA train?"]
@@ -65,6 +71,7 @@ class SyntheticRun:
         self.run = RunDirectory(path)
         self.reporter = Reporter(self.run)
         self.random = random.Random(name)
+        self.recipe()
         # A run without a status is taken for one that is about to start.
         self.beat("running")
 
@@ -135,15 +142,19 @@ class SyntheticRun:
 
     def checkpoint(self, step: int) -> "SyntheticRun":
         """A checkpoint that verifies."""
+        def fill(directory: Path) -> None:
+            for name in TRAINING_STATE:
+                (directory / name).write_bytes(b"state")
+
         path = f"checkpoints/step-{step:08}"
-        write_complete(self.run.path / path, lambda to: (to / "adapter.bin").write_bytes(b"weights") and None,
-                       {"step": step})
+        about = facts(load_recipe(self.run.recipe), resolve_model("tiny-base"), self.run.path)
+        write_complete(self.run.path / path, fill, {"step": step, **about})
         self.reporter.checkpoint(step, path, [])
         return self
 
     def fail(self) -> "SyntheticRun":
         """The end of a run that needed too much."""
-        self.recipe().checkpoint(100)
+        self.checkpoint(100)
         try:
             training_step()
         except OutOfMemoryError as error:
@@ -176,6 +187,17 @@ def supervised(run: RunDirectory, lock: str = "lock") -> Iterator[None]:
             yield
         finally:
             holder.kill()
+
+
+def watch_starts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """No supervisor is started to go on with a run: what each would have been asked for is listed, with its run."""
+    asked: list[dict[str, Any]] = []
+
+    def start(run: RunDirectory, token: str | None = None) -> None:
+        asked.append({"run": run.id, **read_json(run.resume_request(token))} if token else {"run": run.id})
+
+    monkeypatch.setattr(resume, "start_supervisor", start)
+    return asked
 
 
 def append_damage(run: RunDirectory) -> None:

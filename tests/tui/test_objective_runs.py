@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.synthetic import SyntheticRun, supervised
+from tests.tui.synthetic import SyntheticRun, supervised, watch_starts
 from tests.tui.test_runs_screen import rows, runs_screen, until
 from tests.tui.test_watch_screen import notice, pane, watching
-from workbench.engine.errors import RunError
 from workbench.engine.objectives import OBJECTIVES
-from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.postmortem import explain_exception
-from workbench.tui import app as app_module
 from workbench.tui.screens.picker import PickerScreen
 from workbench.tui.widgets.line_chart import LineChart
 from workbench.tui.widgets.metric_panel import MetricPanel, metric_groups
@@ -104,15 +101,9 @@ async def test_a_stage_says_where_it_stands_and_keys_go_to_its_neighbours(home: 
 
 
 async def test_a_chain_stands_together_and_can_be_resumed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second, _ = chain(home)
+    _, second, third = chain(home)
     SyntheticRun(home, "between", hour=9, tail="beef").start().steps(1, 5).finish()
-    resumed: list[RunDirectory] = []
-
-    def resume(run: RunDirectory, plan: object, changes: object) -> list[RunDirectory]:
-        resumed.append(run)
-        raise RunError("not in this test")
-
-    monkeypatch.setattr(app_module, "resume", resume)
+    resumed = watch_starts(monkeypatch)
     async with runs_screen() as (app, pilot):
         table = rows(app)
         assert [row[0] for row in table] == ["┌ 1/3 sft chain", "├ 2/3 reward chain", "└ 3/3 rlhf chain", "between"]
@@ -124,6 +115,4 @@ async def test_a_chain_stands_together_and_can_be_resumed(home: Path, monkeypatc
         await pilot.pause(0.1)
         assert screen.check_action("resume", ()) is True
         await pilot.press("r")
-        await until(pilot, lambda: bool(resumed))
-        assert resumed == [second.run]
-        assert first.run not in resumed
+        await until(pilot, lambda: [request["run"] for request in resumed] == [second.run.id, third.run.id])

@@ -37,7 +37,7 @@ TRUNCATED = Finding("truncated", 175, "175 rows have more than 40 tokens.", "Rai
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
     recipes: list[Recipe] = []
 
-    def record(recipe: Recipe, plan: Plan, base_dir: Path | None, rehearsal: object) -> None:
+    def record(recipe: Recipe, plan: Plan, base_dir: Path | None, rehearsal: object, queue: bool) -> None:
         assert not plan.problems
         recipes.append(recipe)
         raise RunError("not in this test")

@@ -72,7 +72,8 @@ async def test_progress_then_the_peak_beside_the_estimate(monkeypatch: pytest.Mo
         assert "200 MiB" in told(screen)
         launched: list[dict[str, Any] | None] = []
 
-        def record(recipe: Recipe, plan: Plan, base_dir: Path | None, rehearsal: dict[str, Any] | None) -> None:
+        def record(recipe: Recipe, plan: Plan, base_dir: Path | None, rehearsal: dict[str, Any] | None,
+                   queue: bool) -> None:
             launched.append(rehearsal)
             raise RunError("not in this test")
 

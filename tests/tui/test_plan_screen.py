@@ -100,7 +100,7 @@ async def test_launching_waits_for_a_plan_that_is_still_being_made(monkeypatch: 
         planning.wait(20)
         return make_plan(*arguments)
 
-    def record(recipe: Recipe, plan: Plan, base_dir: Path | None, rehearsal: object) -> None:
+    def record(recipe: Recipe, plan: Plan, base_dir: Path | None, rehearsal: object, queue: bool) -> None:
         launched.append(plan)
         raise RunError("not in this test")
 

@@ -1,18 +1,17 @@
 """The post-mortem in Watch: what it says of a run that failed or crashed, and the keys with which it goes on."""
 
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.tui.synthetic import SyntheticRun, append_damage, supervised
+from tests.tui.synthetic import SyntheticRun, append_damage, supervised, watch_starts
 from tests.tui.test_runs_screen import until
 from tests.tui.test_watch_screen import header, notice, pane, postmortem, watching
-from workbench.engine.errors import RunError
 from workbench.engine.recipe_diff import SettingChange
-from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.state import Attempt
-from workbench.tui import app as app_module
 from workbench.tui.run_postmortem import GoodCheckpoint, PostMortem
 from workbench.tui.screens.confirm import ConfirmScreen
 from workbench.tui.screens.plan import PlanScreen
@@ -23,16 +22,9 @@ from workbench.tui.widgets.postmortem import PostMortemPane, attempt_words, post
 
 
 @pytest.fixture
-def resumed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunDirectory, list[str]]]:
-    """What the engine was asked to go on with; it refuses, so that nothing is started."""
-    asked: list[tuple[RunDirectory, list[str]]] = []
-
-    def resume(run: RunDirectory, plan: object, overrides: list[str]) -> list[RunDirectory]:
-        asked.append((run, overrides))
-        raise RunError("not in this test")
-
-    monkeypatch.setattr(app_module, "resume", resume)
-    return asked
+def started(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What supervisors were asked to go on with, in the place of starting them."""
+    return watch_starts(monkeypatch)
 
 
 def restarted_then_failed(home: Path) -> SyntheticRun:
@@ -72,26 +64,42 @@ async def test_a_failed_run_opens_on_all_of_it_without_scrolling_at_80x24(home: 
 
 
 async def test_the_change_is_applied_after_a_question_that_shows_it(
-        home: Path, resumed: list[tuple[RunDirectory, list[str]]]) -> None:
+        home: Path, started: list[dict[str, Any]]) -> None:
     failed = restarted_then_failed(home)
     async with watching(failed.run) as (app, pilot):
         await pilot.press("a")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         question = "\n".join(str(widget.render()) for widget in app.screen.query("Static"))
         assert "training.per_device_train_batch_size  − 4  + 2" in question
-        assert "step 100" in question
-        assert "the 20 steps after that are made again" in question
+        assert "It goes on from its checkpoint of step 100, which was verified." in question
+        assert "The 20 steps after that are made again." in question
         await pilot.press("n")
         await pilot.pause(0.1)
-        assert not resumed
+        assert not started
         await pilot.press("a")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("y")
-        await until(pilot, lambda: bool(resumed))
+        await until(pilot, lambda: bool(started))
         await pilot.press("r")
-        await until(pilot, lambda: len(resumed) == 2)
-    assert resumed == [(failed.run, ["training.per_device_train_batch_size=2",
-                                     "training.gradient_accumulation_steps=8"]), (failed.run, [])]
+        await until(pilot, lambda: len(started) == 2)
+    assert [request["checkpoint"] for request in started] == ["checkpoints/step-00000100"] * 2
+    assert started[0]["changes"] == {"training.per_device_train_batch_size": 2,
+                                     "training.gradient_accumulation_steps": 8}
+    assert started[1]["changes"] == {}
+
+
+async def test_a_checkpoint_that_is_damaged_is_told_before_an_earlier_one_is_taken(
+        home: Path, started: list[dict[str, Any]]) -> None:
+    failed = restarted_then_failed(home)
+    (failed.run.checkpoints / "step-00000100" / "optimizer.pt").write_bytes(b"stale")
+    async with watching(failed.run) as (app, pilot):
+        await pilot.press("r")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        question = "\n".join(str(widget.render()) for widget in app.screen.query("Static"))
+        assert "optimizer.pt is damaged" in question
+        assert "step 50" in question
+        await pilot.press("y")
+        await until(pilot, lambda: [request["step"] for request in started] == [50])
 
 
 async def test_the_changed_recipe_opens_in_plan(home: Path) -> None:
@@ -108,8 +116,8 @@ async def test_the_changed_recipe_opens_in_plan(home: Path) -> None:
 
 
 async def test_without_a_checkpoint_it_says_so_and_asks_before_it_begins_anew(
-        home: Path, resumed: list[tuple[RunDirectory, list[str]]]) -> None:
-    run = SyntheticRun(home, "lost").start().recipe().steps(1, 40)
+        home: Path, started: list[dict[str, Any]]) -> None:
+    run = SyntheticRun(home, "lost").start().steps(1, 40)
     run.reporter.ended(Ending("failed", "killed", "The worker was killed (SIGKILL).", "See `dmesg`."))
     async with watching(run.run, (80, 24)) as (app, pilot):
         assert "Checkpoint  none: it would begin anew" in postmortem(app)
@@ -120,11 +128,11 @@ async def test_without_a_checkpoint_it_says_so_and_asks_before_it_begins_anew(
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         assert "the 40 steps it made are made again" in "".join(str(w.render()) for w in app.screen.query("Static"))
         await pilot.press("y")
-        await until(pilot, lambda: resumed == [(run.run, [])])
+        await until(pilot, lambda: [request["checkpoint"] for request in started] == [None])
 
 
 async def test_a_checkpoint_that_is_gone_is_not_called_good(home: Path) -> None:
-    run = SyntheticRun(home, "half").start().recipe().steps(1, 60).checkpoint(30).checkpoint(60)
+    run = SyntheticRun(home, "half").start().steps(1, 60).checkpoint(30).checkpoint(60)
     (run.run.checkpoints / "step-00000060" / "manifest.json").unlink()
     run.reporter.ended(Ending("failed", "disk", "The disk is full."))
     async with watching(run.run) as (app, _):
@@ -132,7 +140,7 @@ async def test_a_checkpoint_that_is_gone_is_not_called_good(home: Path) -> None:
 
 
 async def test_a_worker_that_outlived_its_supervisor_is_told_and_can_be_taken_over(
-        home: Path, resumed: list[tuple[RunDirectory, list[str]]]) -> None:
+        home: Path, started: list[dict[str, Any]]) -> None:
     run = SyntheticRun(home, "orphan").start().steps(1, 60)
     with supervised(run.run, "worker.lock"):
         async with watching(run.run, (80, 24)) as (app, pilot):
@@ -141,17 +149,20 @@ async def test_a_worker_that_outlived_its_supervisor_is_told_and_can_be_taken_ov
             assert "r takes it over" in str(app.watch_screen.query_one(PostMortemPane).border_subtitle)
             assert app.watch_screen.check_action("stop", ()) is True
             await pilot.press("r")
-            await until(pilot, lambda: resumed == [(run.run, [])])
+            await until(pilot, lambda: started == [{"run": run.run.id}])
 
 
 async def test_a_run_that_fails_under_watch_shows_why_and_one_that_goes_on_hides_it(home: Path) -> None:
-    run = SyntheticRun(home, "live").start().recipe().steps(1, 40).checkpoint(40)
-    with supervised(run.run):
+    run = SyntheticRun(home, "live").start().steps(1, 40).checkpoint(40)
+    with ExitStack() as supervisor:
+        supervisor.enter_context(supervised(run.run))
         async with watching(run.run) as (app, pilot):
             assert postmortem(app) == ""
             run.reporter.ended(Ending("failed", "hang", "It hung.", evidence=("[bold]\x1b[31mno markup[/bold]",)))
+            supervisor.close()
             await until(pilot, lambda: "It hung." in postmortem(app))
             assert "[bold]\\x1b[31mno markup[/bold]" in postmortem(app)
+            supervisor.enter_context(supervised(run.run))
             run.event("resumed", step=40, checkpoint="checkpoints/step-00000040", changes={}, attempt=1)
             await until(pilot, lambda: "resuming…" in header(app)[0])
             assert postmortem(app) == ""

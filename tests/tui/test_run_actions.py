@@ -6,13 +6,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.tui.synthetic import SyntheticRun, supervised
+from tests.tui.synthetic import SyntheticRun, supervised, watch_starts
 from tests.tui.test_runs_screen import finished, rows, runs_screen, until
 from tests.tui.test_watch_screen import header, notice, watching
-from workbench.engine.errors import RunError
-from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.postmortem import Ending
-from workbench.tui import app as app_module
 from workbench.tui.app import WorkbenchApp
 from workbench.tui.screens.confirm import ConfirmScreen
 
@@ -46,7 +43,7 @@ async def test_keys_are_offered_by_state(home: Path) -> None:
                 await pilot.pause(0.05)
     assert found == {
         "orphan": ("● crashed", {"stop", "resume"}), "live": ("● running", {"stop", "pause"}),
-        "paused": ("● paused", {"resume", "delete"}), "failed": ("● failed", {"resume", "delete"}),
+        "paused": ("● paused", {"stop", "resume", "delete"}), "failed": ("● failed", {"resume", "delete"}),
         "finished": ("● finished", {"delete"})}
 
 
@@ -56,7 +53,7 @@ async def test_pause_does_not_ask_and_says_what_happens(home: Path) -> None:
         async with runs_screen() as (app, pilot):
             await pilot.press("p")
             await until(pilot, lambda: commands(live) == ["pause"])
-            await until(pilot, lambda: toasts(app) == ["live pauses."])
+            await until(pilot, lambda: any("leaves its GPU" in toast.message for toast in app._notifications))
 
 
 async def test_watch_shows_that_it_pauses_and_then_that_it_is_paused(home: Path) -> None:
@@ -77,7 +74,10 @@ async def test_watch_shows_that_it_pauses_and_then_that_it_is_paused(home: Path)
 async def test_several_are_marked_and_stopped_together(home: Path) -> None:
     runs = [SyntheticRun(home, name, hour=hour).start().steps(1, 9) for name, hour in (("one", 9), ("two", 10))]
     done = finished(home, "done", 8)
-    with supervised(runs[0].run), supervised(runs[1].run):
+    with ExitStack() as holders:
+        for run in runs:
+            holders.enter_context(supervised(run.run))
+            holders.enter_context(supervised(run.run, "worker.lock"))
         async with runs_screen() as (app, pilot):
             await pilot.press("space", "space", "space")
             assert [row[0] for row in rows(app)] == ["■ two", "■ one", "■ done"]
@@ -85,8 +85,8 @@ async def test_several_are_marked_and_stopped_together(home: Path) -> None:
             await pilot.press("s")
             await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
             text = " ".join(str(widget.render()) for widget in app.screen.query("Static"))
-            assert "60 seconds" in text
-            assert "15 seconds" in text
+            assert "It ends after its current step; when nothing moves for" in text
+            assert "SIGKILL 15s later" in text
             await pilot.press("y")
             await until(pilot, lambda: commands(runs[0]) == commands(runs[1]) == ["stop"])
             assert commands(done) == []
@@ -96,19 +96,16 @@ async def test_several_are_marked_and_stopped_together(home: Path) -> None:
 
 
 async def test_several_are_resumed_or_deleted_together(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[RunDirectory] = []
-
-    def resume(run: RunDirectory, plan: object, overrides: object) -> list[RunDirectory]:
-        asked.append(run)
-        raise RunError("not in this test")
-
-    monkeypatch.setattr(app_module, "resume", resume)
+    asked = watch_starts(monkeypatch)
     paused = SyntheticRun(home, "paused", hour=10).start().steps(1, 9).event("paused", step=9, checkpoint=None)
     failed = SyntheticRun(home, "failed", hour=9).start().steps(1, 9).fail()
     async with runs_screen() as (app, pilot):
         await pilot.press("space", "space", "r")
+        # The one without a checkpoint would begin anew: that is asked.
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
         await until(pilot, lambda: len(asked) == 2)
-        assert set(asked) == {paused.run, failed.run}
+        assert {request["run"] for request in asked} == {paused.run.id, failed.run.id}
         await pilot.press("d")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("y")
@@ -118,10 +115,12 @@ async def test_several_are_resumed_or_deleted_together(home: Path, monkeypatch: 
 async def test_a_run_that_ends_elsewhere_is_told_once_and_not_where_it_is_shown(home: Path) -> None:
     run = SyntheticRun(home, "live").start().steps(1, 30)
     SyntheticRun(home, "long-over", hour=8).start().steps(1, 9).fail()
-    with supervised(run.run):
+    with ExitStack() as supervisor:
+        supervisor.enter_context(supervised(run.run))
         async with runs_screen() as (app, pilot):
             await until(pilot, lambda: rows(app)[0][1] == "● running")
             run.reporter.ended(Ending("failed", "killed", "It was killed."))
+            supervisor.close()
             await until(pilot, lambda: rows(app)[0][1] == "● failed")
             await until(pilot, lambda: toasts(app) == ["live has failed at step 30."])
             await pilot.pause(1.2)

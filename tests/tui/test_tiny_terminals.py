@@ -25,7 +25,7 @@ STORM = [Size(*size) for size in ((20, 5), (1, 1), (3, 40), (200, 1), (120, 40),
 def every_state(home: Path) -> Iterator[dict[StateName, SyntheticRun]]:
     """A run in every state there is."""
     def run(name: str, hour: int) -> SyntheticRun:
-        return SyntheticRun(home, name, hour=hour).recipe().start().sample(0).steps(1, 60)
+        return SyntheticRun(home, name, hour=hour).start().sample(0).steps(1, 60)
 
     queued, waiting = SyntheticRun(home, "queued", hour=1), SyntheticRun(home, "waiting", hour=2)
     queued.event("queued")

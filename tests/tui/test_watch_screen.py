@@ -197,20 +197,21 @@ async def test_stop_asks_writes_the_command_and_shows_that_it_stops(home: Path) 
             await until(pilot, lambda: "stopping…" in header(app)[0])
             live.beat("terminating")
             await until(pilot, lambda: "SIGTERM" in header(app)[0])
-            command = orjson.loads(live.run.control.read_bytes())
-            assert command["command"] == "stop"
-            live.acknowledge(command, "stopping after this step")
-            await until(pilot, lambda: any(n.message == "stopping after this step" for n in app._notifications))
+            assert orjson.loads(live.run.control.read_bytes())["command"] == "stop"
+            assert any("was asked to stop" in toast.message for toast in app._notifications)
 
 
 @pytest.mark.parametrize(("key", "name"), [("w", "save"), ("g", "sample")])
-async def test_save_and_sample_are_sent_at_once(home: Path, key: str, name: str) -> None:
+async def test_save_and_sample_are_sent_at_once_and_the_answer_is_told(home: Path, key: str, name: str) -> None:
     live = SyntheticRun(home, "live").start().steps(1, 30)
     with supervised(live.run):
-        async with watching(live.run) as (_, pilot):
+        async with watching(live.run) as (app, pilot):
             await pilot.press(key)
             await until(pilot, live.run.control.exists)
-    assert orjson.loads(live.run.control.read_bytes())["command"] == name
+            command = orjson.loads(live.run.control.read_bytes())
+            assert command["command"] == name
+            live.acknowledge(command, "after this step")
+            await until(pilot, lambda: any(toast.message == "after this step" for toast in app._notifications))
 
 
 async def test_an_error_becomes_a_toast(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

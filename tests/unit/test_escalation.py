@@ -5,7 +5,6 @@ from signal import SIGCONT, SIGKILL, SIGTERM
 
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import LONGEST_SAVE_SECONDS, Escalation, stop_patience
-from workbench.engine.runs.journal import Journal
 
 
 class Clock:
@@ -70,13 +69,12 @@ def test_a_supervisor_that_is_told_to_end_tells_its_worker_and_gives_it_time() -
     assert stop.due(0, True) == (SIGKILL,)
 
 
-def test_a_long_step_is_waited_for(tmp_path: Path) -> None:
+def test_a_long_step_is_waited_for_and_loading_is_none(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert stop_patience(run) == 60
-    with Journal(run.events) as journal:
-        journal.append("started")
-        journal.append("step", step=1)
+    events = [("started", 0), ("phase", 5), ("loaded", 900), ("step", 910), ("step", 915)]
+    write = "\n".join(f'{{"type":"{type_}","elapsed":{elapsed}}}' for type_, elapsed in events)
+    run.events.write_text(write + "\n")
     assert stop_patience(run) == 60
-    lines = run.events.read_text().splitlines()
-    run.events.write_text("\n".join([lines[0], lines[1].replace('"elapsed":0.0', '"elapsed":240.0'), ""]))
-    assert 719 < stop_patience(run) < 721
+    run.events.write_text(write + '\n{"type":"memory","elapsed":915}\n{"type":"step","elapsed":1155}\n')
+    assert stop_patience(run) == 720

@@ -7,65 +7,30 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.local_hub import LocalHub, local_hub
 from workbench.engine.hub import HubAnswer, within
 
 # One process for many questions: the library reads its settings when it is imported.
 ASK = """\
 import json, sys
+from tests.local_hub import LocalHub, local_hub
 from workbench.engine.hub import ask_hub
 print(json.dumps([[(answer := ask_hub(name, kind, float(seconds))).status, answer.message, answer.fix]
                   for name, kind, seconds in json.loads(sys.argv[1])]))
 """
-# (status, headers) by the name's last part, as huggingface.co answers.
-ANSWERS: dict[str, tuple[int, dict[str, str]]] = {
-    "open": (200, {"ETag": '"x"', "X-Repo-Commit": "a" * 40, "Content-Length": "2"}),
-    "gated": (401, {"X-Error-Code": "GatedRepo"}),
-    "forbidden": (403, {}),
-    "unknown": (401, {"X-Error-Code": "RepoNotFound"}),
-    "bare": (404, {"X-Error-Code": "EntryNotFound"}),
-    "busy": (429, {}),
-    "broken": (503, {}),
-    "nothing": (404, {}),
-}
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Answers HEAD requests by the repository's name; `hangs` never answers."""
-
-    asked: list[tuple[str, str | None]]
-    held: threading.Event
-
-    def do_HEAD(self) -> None:
-        self.asked.append((self.path, self.headers.get("Authorization")))
-        name = self.path.split("/resolve/")[0].rpartition("/")[2]
-        if name == "hangs":
-            self.held.wait(60)
-            return
-        status, headers = ANSWERS[name]
-        self.send_response(status)
-        for key, value in headers.items():
-            self.send_header(key, value)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on stderr."""
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    handler = type("OneHub", (Hub,), {"asked": [], "held": threading.Event()})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    yield handler
-    handler.held.set()
-    server.shutdown()
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[LocalHub]]:
+    with local_hub(tmp_path) as (endpoint, handler):
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.delenv("HF_HUB_OFFLINE")
+        yield handler
 
 
 def ask(*questions: tuple[str, str, float]) -> list[Any]:
@@ -77,7 +42,7 @@ def ask(*questions: tuple[str, str, float]) -> list[Any]:
     return answers
 
 
-def test_every_answer_has_its_sentence(hub: type[Hub]) -> None:
+def test_every_answer_has_its_sentence(hub: type[LocalHub]) -> None:
     names = ["open", "gated", "forbidden", "unknown", "bare", "busy", "broken", "nothing"]
     answers = ask(*((f"owner/{name}", "model", 30) for name in names), ("owner/bare", "dataset", 30),
                   ("owner/gated", "dataset", 30))
@@ -88,18 +53,18 @@ def test_every_answer_has_its_sentence(hub: type[Hub]) -> None:
     assert "hf auth login" in answers[1][2]
     assert "/datasets/owner/gated" in answers[9][2]
     # One question each, nothing tried again, with the user's token.
-    assert [path for path, _ in hub.asked[:2]] == ["/owner/open/resolve/main/config.json",
-                                                   "/owner/gated/resolve/main/config.json"]
+    assert [path for _, path, _ in hub.asked[:2]] == ["/owner/open/resolve/main/config.json",
+                                                      "/owner/gated/resolve/main/config.json"]
     assert len(hub.asked) == len(answers)
-    assert {token for _, token in hub.asked} == {"Bearer hf_sentinel"}
+    assert {token for _, _, token in hub.asked} == {"Bearer hf_sentinel"}
 
 
-def test_a_hub_that_hangs_is_given_up(hub: type[Hub]) -> None:
+def test_a_hub_that_hangs_is_given_up(hub: type[LocalHub]) -> None:
     [(status, message, fix)] = ask(("owner/hangs", "model", 1.5))
     assert status == "unreachable"
     assert "did not answer within 1.5 s" in message or "timed out" in message
     assert "HF_ENDPOINT" in fix
-    assert [path for path, _ in hub.asked] == ["/owner/hangs/resolve/main/config.json"]
+    assert [path for _, path, _ in hub.asked] == ["/owner/hangs/resolve/main/config.json"]
 
 
 def test_a_port_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +78,7 @@ def test_a_port_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"127.0.0.1:{port}" in message
 
 
-def test_nobody_is_asked_offline(hub: type[Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_asked_offline(hub: type[LocalHub], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     [(status, message, fix)] = ask(("owner/open", "dataset", 30))
     assert (status, hub.asked) == ("offline", [])

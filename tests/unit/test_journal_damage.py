@@ -26,7 +26,7 @@ PARTS: list[tuple[str, dict[str, Any]]] = [
     ("resumed", {"step": 2}), ("started", {"pid": 2}),
     *(("step", {"step": n, "total_steps": 6, "metrics": {"train/loss": "nan" if n == 4 else 1.0 / n}})
       for n in (3, 4, 5)),
-    ("alert", {"level": "warning", "message": "Größe \x1b[31m"}), ("ended", {"outcome": "stopped"}),
+    ("alert", {"level": "warning", "message": "Größe \\ [b]"}), ("ended", {"outcome": "stopped"}),
 ]
 EVENTS: list[Event] = [{"v": 1, "seq": n, "time": 1.8e9 + n, "elapsed": n / 2, "type": kind, **fields}
                        for n, (kind, fields) in enumerate(PARTS)]

@@ -197,6 +197,16 @@ def test_the_evidence_is_the_end_of_a_traceback() -> None:
     assert len(explain_chain((Raised("E", "x"),), deep).evidence) == MOST_EVIDENCE
 
 
+def test_the_evidence_of_our_own_sentences_is_what_they_came_from() -> None:
+    chain = (Raised("InputError", "The model is damaged.", True, "Fetch it."), Raised("OSError", "bad\x1b block"))
+    assert explain_chain(chain, TRACEBACK).evidence == ("OSError: bad\\x1b block",)
+    steps = [f"step {step}: train/loss 1.5" for step in range(20)]
+    nan = explain_chain((Raised("NonFiniteLossError", "train/loss became nan at step 20."),), TRACEBACK, recipe(), None,
+                        [*steps, "step 20: train/loss NaN"])
+    assert len(nan.evidence) == MOST_EVIDENCE
+    assert nan.evidence[-1] == "step 20: train/loss NaN"
+
+
 def test_a_crash_in_native_code_shows_where_it_was() -> None:
     ending = explain_exit(-signal.SIGSEGV, SEGFAULT, False)
     assert (ending.cause, ending.symptom) == ("error", "segfault")
@@ -248,6 +258,11 @@ def test_who_killed_is_told_by_the_kernels_counters() -> None:
     somebody = explain_exit(-signal.SIGKILL, "", False, killer="somebody", recipe=recipe())
     assert (somebody.cause, somebody.changes) == ("killed", {})
     assert "by somebody" in str(somebody.explanation)
+
+
+def test_a_kill_by_the_kernel_is_no_stop_that_somebody_asked_for() -> None:
+    assert explain_exit(-signal.SIGKILL, "", True, killer="kernel").cause == "oom"
+    assert explain_exit(-signal.SIGKILL, "", True, killer="somebody").outcome == "stopped"
 
 
 def test_a_worker_that_left_by_itself_is_told_by_its_log() -> None:

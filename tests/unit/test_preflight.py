@@ -83,6 +83,12 @@ def test_a_disk_that_is_nearly_full_is_a_warning_and_a_small_cache_a_problem(hom
     assert "HF_HOME" in str(tight[1].fix)
 
 
+def test_what_a_run_holds_already_is_not_asked_for_again(home: Path) -> None:
+    plan = plan_of((gpu(0, 79),), model=LLAMA, tuning="full", training={"max_steps": 2000})
+    assert by_id(plan, around(disk=100))["disk"].status == "problem"
+    assert by_id(plan, replace(around(disk=100), own_bytes=100 * GIB))["disk"].status == "ok"
+
+
 def test_a_home_that_cannot_be_written_is_a_problem(home: Path, tmp_path: Path,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKBENCH_HOME", "/proc/workbench")
@@ -96,7 +102,11 @@ def test_memory_is_judged_on_the_gpus_that_may_be_taken(home: Path) -> None:
     assert by_id(plan_of(gpus, model=LLAMA), around())["memory"].status == "ok"
     small = by_id(plan_of(gpus, model=LLAMA, hardware={"gpus": ["0"]}), around())["memory"]
     assert (small.status, "GPU 0" in small.message, "2.0 GiB free" in small.message) == ("problem", True, True)
-    assert small.fix
+    assert "--queue" in str(small.fix)
+    waiting = by_id(plan_of(gpus, model=LLAMA, hardware={"gpus": ["0"]}), replace(around(), queued=True))["memory"]
+    assert (waiting.status, waiting.fix) == ("ok", None)
+    never = by_id(plan_of((gpu(0, 79),), model="meta-llama/Llama-3.1-70B"), replace(around(), queued=True))["memory"]
+    assert (never.status, "--queue" in str(never.fix)) == ("problem", False)
     away = by_id(plan_of(gpus, hardware={"gpus": ["7"]}), around())["gpu-free"]
     assert (away.status, away.message) == ("problem", "None of hardware.gpus (7) is here.")
 

@@ -279,6 +279,19 @@ def test_what_a_cluster_leaves_visible() -> None:
     assert [card.index for card in visible(cards, {})] == [0, 1, 2]
     assert [card.index for card in visible(cards, {"CUDA_VISIBLE_DEVICES": "2, GPU-00"})] == [0, 2]
     assert visible(cards, {"CUDA_VISIBLE_DEVICES": ""}) == []
+    part, = visible(cards, {"CUDA_VISIBLE_DEVICES": "MIG-1f"})
+    assert (part.uuid, part.free_bytes) == ("MIG-1f", None)
+
+
+@pytest.mark.parametrize("queued", [False, True])
+@pytest.mark.parametrize(("mask", "device"), [("", CPU), ("-1", CPU), ("MIG-1f", "MIG-1f"), ("1", "GPU-11")])
+def test_what_is_hidden_from_a_run_is_not_taken(home: Path, monkeypatch: pytest.MonkeyPatch, mask: str, device: str,
+                                                queued: bool) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
+    turn = Turn(planned("me"), gpus=lambda: [gpu(0, 24), gpu(1, 20)])
+    found = turn.look() if queued else turn.take()
+    assert isinstance(found, Device)
+    assert found.id == device
 
 
 def test_a_run_that_shall_train_on_the_cpu_takes_no_gpu(home: Path) -> None:

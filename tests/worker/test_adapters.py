@@ -194,6 +194,12 @@ def test_damaged_and_strange_adapters_are_refused(first: dict[str, Any], tmp_pat
     (foreign / "adapter_config.json").write_text(json.dumps({**config, "auto_mapping": {"parent_library": "os"}}))
     with pytest.raises(InputError, match="auto_mapping, which names code to run"):
         adapters.check_artefact(resolve_model(str(foreign)))
+    (foreign / "adapter_config.json").write_text(json.dumps(config))
+    adapters.check_artefact(resolve_model(str(foreign)))
+    whole = (foreign / "adapter_model.safetensors").read_bytes()
+    (foreign / "adapter_model.safetensors").write_bytes(whole[:-8])
+    with pytest.raises(InputError, match=r"adapter_model\.safetensors is cut: it ends inside"):
+        adapters.check_artefact(resolve_model(str(foreign)))
     with (model / "adapter_model.safetensors").open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\x01")

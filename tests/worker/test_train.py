@@ -7,7 +7,12 @@ import pytest
 from safetensors import safe_open
 
 from tests.conftest import RunCommand
+from workbench.engine.catalog.architecture import architecture_from_config
+from workbench.engine.catalog.models import read_config
+from workbench.engine.memory.storage import disk_need
 from workbench.engine.paths import assets_dir
+from workbench.engine.planning import memory_case
+from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.manifest import verify
 
@@ -46,6 +51,17 @@ def stored_types(path: Path) -> set[str]:
         return {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
 
 
+def assert_as_large_as_planned(run: RunDirectory) -> None:
+    """The bytes on disk are those that the preflight counted, within a mebibyte for the trainer's state."""
+    recipe, tiny = load_recipe(run.recipe), assets_dir() / "tiny_base"
+    beside = sum(path.stat().st_size for path in tiny.glob("*.json*"))
+    need = disk_need(architecture_from_config(read_config(tiny)), recipe, memory_case(recipe, on_cpu=True), 6, beside)
+    checkpoint, result = (sum(path.stat().st_size for path in folder.iterdir())
+                          for folder in (run.checkpoints / "step-00000006", run.model))
+    assert need.checkpoint - (1 << 20) <= checkpoint <= need.checkpoint
+    assert result == pytest.approx(need.result, abs=1 << 16)
+
+
 @pytest.mark.parametrize("tuning", ["full", "lora", "qlora"])
 def test_each_tuning_trains(tuning: str, workbench: RunCommand, tmp_path: Path) -> None:
     recipe = tmp_path / "trial.yaml"
@@ -75,6 +91,7 @@ def test_each_tuning_trains(tuning: str, workbench: RunCommand, tmp_path: Path) 
     run = RunDirectory(Path(shown["directory"]))
     assert [checkpoint["step"] for checkpoint in shown["checkpoints"]] == [6]
     assert [path.name for path in run.checkpoints.iterdir()] == ["step-00000006"]
+    assert_as_large_as_planned(run)
     assert verify(run.model) is None
     if tuning == "full":
         assert tensors(run.model / "model.safetensors") != tensors(assets_dir() / "tiny_base" / "model.safetensors")

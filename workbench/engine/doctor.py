@@ -11,10 +11,13 @@ from typing import Literal
 
 from workbench.engine.catalog.models import hub_cache_dir
 from workbench.engine.figures import GIB, gib
+from workbench.engine.hardware.cgroup import machine_kills, memory_group
 from workbench.engine.hardware.gpus import list_gpus
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.paths import home_dir
 from workbench.engine.runs.launcher import library_versions
+from workbench.engine.runs.reserve import RESERVE_BYTES
+from workbench.engine.runs.scope import detachment
 
 _LOW_DISK_BYTES = 20 * GIB
 
@@ -31,7 +34,7 @@ class Check:
 
 def examine() -> list[Check]:
     """Look at everything; never raises."""
-    return [*_gpus(), _host(), *_libraries(), _home(), _hub(), _terminal()]
+    return [*_gpus(), _host(), _memory_limit(), *_libraries(), _home(), _detaching(), _hub(), _terminal()]
 
 
 def _gpus() -> Iterator[Check]:
@@ -47,6 +50,31 @@ def _host() -> Check:
     host = host_snapshot()
     return Check("host", "ok", f"{host.cores} cores, {gib(host.ram_available_bytes)} RAM free of "
                                f"{gib(host.ram_total_bytes)}, Python {sys.version.split()[0]}")
+
+
+def _memory_limit() -> Check:
+    """The control group's limit, and whether a kill for lack of memory could be told from another one."""
+    group, kills = memory_group(), machine_kills()
+    counted = group.kills is not None or kills is not None
+    found = "no limit of its control group" if group.limit_bytes is None else \
+        f"limited to {gib(group.limit_bytes)} by its control group, {gib(group.free_bytes)} free"
+    if not counted:
+        return Check("memory", "note", f"{found}; the kernel's counters of out-of-memory kills cannot be read",
+                     "A run that was killed will not know by whom: see dmesg.")
+    return Check("memory", "ok", f"{found}; out-of-memory kills are counted by the "
+                                 f"{'control group' if group.kills is not None else 'kernel'}")
+
+
+def _detaching() -> Check:
+    """What a logout does to runs."""
+    how = detachment()
+    found = "runs are started in a scope of the user's systemd" if how.scope else \
+        "runs are started in a session of their own (no user manager of systemd answers)"
+    if how.ends_at_logout:
+        more = "" if how.scope else ", and start runs where XDG_RUNTIME_DIR is set, as it is after ssh or a login"
+        return Check("logout", "problem", f"{found}, and KillUserProcesses=yes ends them at logout",
+                     f"Let your manager go on without you: loginctl enable-linger{more}.")
+    return Check("logout", "ok", f"{found}; they outlive a logout")
 
 
 def _libraries() -> Iterator[Check]:
@@ -66,7 +94,8 @@ def _home() -> Check:
     free = shutil.disk_usage(existing).free
     if free < _LOW_DISK_BYTES:
         return Check("home", "note", f"{home}, {gib(free)} free", "Checkpoints of large models need more: free some.")
-    return Check("home", "ok", f"{home}, {gib(free)} free")
+    reserve = f"each run keeps {RESERVE_BYTES // 1024} KiB of it for its last word on a full disk"
+    return Check("home", "ok", f"{home}, {gib(free)} free; {reserve}")
 
 
 def _hub() -> Check:

@@ -16,6 +16,17 @@ def sanitise(text: str) -> str:
     return _BIDI.sub(_visible, _CONTROL.sub(_visible, text))
 
 
+# What our own output may hold besides text: colours, and the erasing of a line that is written anew.
+_OURS = re.compile(r"(\x1b\[[0-9;]*[mK]|\r)")
+
+
+def printable(text: str) -> str:
+    """The text as a command may print it: its own colours stay, every other control character is made visible."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(part if number % 2 else sanitise(part) for number, part in enumerate(_OURS.split(text)))
+
+
 def _visible(match: re.Match[str]) -> str:
     code = ord(match.group())
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

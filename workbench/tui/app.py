@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
+from textual.notifications import SeverityLevel
 
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.hardware.gpus import Gpu, list_gpus
@@ -17,8 +18,8 @@ from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.queue_rows import QueueRow, queue_rows
-from workbench.engine.runs.resume import resume
 from workbench.engine.runs.store import RunSummary, list_runs
+from workbench.engine.text import sanitise
 from workbench.tui.data_checks import DataChecks
 from workbench.tui.format import machine_line
 from workbench.tui.run_news import RunNews
@@ -27,10 +28,10 @@ from workbench.tui.screens.chat import ChatScreen
 from workbench.tui.screens.data import DataScreen
 from workbench.tui.screens.help import HelpScreen
 from workbench.tui.screens.plan import PlanScreen
-from workbench.tui.screens.run_actions import overrides_of
 from workbench.tui.screens.runs import RunsScreen
 from workbench.tui.screens.watch import WatchScreen
 from workbench.tui.theme import DARK
+from workbench.tui.widgets.plan_form import with_settings
 from workbench.tui.widgets.span_updates import SpanApp
 from workbench.tui.widgets.top_bar import TABS, TopBar
 
@@ -114,6 +115,11 @@ class WorkbenchApp(SpanApp, inherit_bindings=False):
         if isinstance(self.screen, WorkbenchScreen):
             self.screen.on_poll()
 
+    def notify(self, message: str, *, title: str = "", severity: SeverityLevel = "information",
+               timeout: float | None = None, markup: bool = False) -> None:
+        """Tell something in a corner: as text, whatever it was made of."""
+        super().notify(sanitise(message), title=sanitise(title), severity=severity, timeout=timeout, markup=markup)
+
     def action_go(self, mode: str) -> None:
         """Show a screen."""
         self.switch_mode(mode)
@@ -133,30 +139,14 @@ class WorkbenchApp(SpanApp, inherit_bindings=False):
         self.chat_screen.set_target(target)
         self.switch_mode("chat")
 
-    @work(thread=True, group="resume")
-    def resume_run(self, run: RunDirectory, changes: Mapping[str, Any], watch: bool = True) -> None:
-        """Go on with a run where it was, of a pipeline at the stage that did not finish; `changes` are dotted settings
-        of its recipe. It is watched then, or a toast tells of it."""
-        def plan(recipe: Recipe) -> Plan:
-            return make_plan(recipe, run.path, self.gpus, self.host or host_snapshot())
-
-        try:
-            started = resume(run, plan, overrides_of(changes))
-        except WorkbenchError as error:
-            self.call_from_thread(self.notify, error.hint or "", title=error.message, severity="error", markup=False)
-        except OSError as error:
-            self.call_from_thread(self.notify, error.strerror or "", title=f"{run.name} cannot go on.",
-                                  severity="error", markup=False)
-        else:
-            if watch:
-                self.call_from_thread(self.watch_run, started[0])
-            else:
-                self.call_from_thread(self.notify, f"{run.name} goes on.", markup=False)
+    def plan_for(self, recipe: Recipe, base_dir: Path) -> Plan:
+        """What a recipe would do on this machine; `base_dir` is where its relative paths start. Blocks."""
+        return make_plan(recipe, base_dir, self.gpus, self.host or host_snapshot())
 
     def open_in_plan(self, run: RunDirectory, changes: Mapping[str, Any]) -> None:
         """Show a run's recipe in Plan, changed by dotted settings."""
         try:
-            recipe = load_recipe(run.recipe, overrides_of(changes))
+            recipe = with_settings(load_recipe(run.recipe), changes)
         except WorkbenchError as error:
             self.notify(error.hint or "", title=error.message, severity="error", markup=False)
         else:

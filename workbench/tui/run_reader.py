@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from workbench.engine.objectives import OBJECTIVES, Objective
 from workbench.engine.runs.chain import chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.liveness import lock_holder
 from workbench.engine.runs.peaks import MemoryPeaks, estimated_peak, memory_peaks
 from workbench.engine.runs.state import ENDED, STALL_SECONDS, StateName
 from workbench.engine.runs.store import RunFollower, heartbeat_age, read_json, read_status, summarise
+from workbench.engine.runs.worker_process import living_worker
 from workbench.tui.run_postmortem import PostMortem, postmortem_of
 from workbench.tui.widgets.log_pane import LogTail
 
@@ -58,7 +58,7 @@ class RunReader:
         self._first = True
         self._objective = OBJECTIVES["sft"]
         self._stages: tuple[Stage, ...] = ()
-        self._reads = 0
+        self._reads = self._attempts = 0
         self._postmortem: PostMortem | None = None
         self._told: tuple[object, ...] = ()
 
@@ -66,8 +66,10 @@ class RunReader:
         """Take in what is new. Raises FileNotFoundError when the run was deleted, OSError when it cannot be read."""
         follower = self.follower
         changed = follower.refresh() or self._first
-        if self._first:
-            self._first = False
+        attempts = len(follower.state.attempts)
+        if self._first or attempts != self._attempts:
+            # Its recipe may change where it goes on.
+            self._first, self._attempts = False, attempts
             self._estimate = estimated_peak(follower.run)
             self._objective = objective_of(follower.run)
         if self._reads % _STAGES_EVERY == 0:
@@ -90,7 +92,7 @@ class RunReader:
 
 def worker_lives(run: RunDirectory) -> bool:
     """Whether a worker trains, supervised or not."""
-    return lock_holder(run.worker_lock) is not None
+    return living_worker(run) is not None
 
 
 def silent(run: RunDirectory) -> str:

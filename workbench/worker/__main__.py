@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 
-from workbench.engine.redaction import redact_streams
+from workbench.engine.streams import redact_streams
 
 
 def main(arguments: list[str]) -> int:

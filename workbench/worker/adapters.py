@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel, Trainer
 
 from workbench.engine.catalog.models import ModelSource
+from workbench.engine.catalog.safetensors_file import stored_tensors
 from workbench.engine.catalog.trained import adapter_settings, is_reward_model, start_faults
 from workbench.engine.errors import InputError, RunError
 from workbench.engine.recipe import Recipe
@@ -38,7 +39,7 @@ def _is_ours(directory: Path) -> bool:
 
 
 def refuse_strange_adapter(adapter: Path) -> None:
-    """Raise InputError for an adapter that is not LoRA, names code to run, or is pickled."""
+    """Raise InputError for an adapter that is not LoRA, names code to run, is pickled, cut or damaged."""
     adapter_settings(adapter)
     config = read_json(adapter / ADAPTER_CONFIG)
     if named := [key for key in _CODE_KEYS if config.get(key)]:
@@ -46,6 +47,7 @@ def refuse_strange_adapter(adapter: Path) -> None:
     if not (adapter / ADAPTER_WEIGHTS).is_file():
         raise InputError(f"{adapter} has no {ADAPTER_WEIGHTS}.",
                          "Pickled weights (.bin) can run code when loaded and are not read; convert them first.")
+    stored_tensors(adapter / ADAPTER_WEIGHTS)
 
 
 def put_on(base: PreTrainedModel, adapter: Path, title: str, config: LoraConfig | None = None,

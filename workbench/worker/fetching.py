@@ -14,17 +14,17 @@ _WEIGHTS = ["*.safetensors"]
 _NOT_WANTED = ["*/*"]
 
 
-def model_folder(source: ModelSource, weights: bool = True) -> Path:
+def model_folder(source: ModelSource, weights: bool = True, tokenizer: bool = True) -> Path:
     """The folder of a model's files, checked, and fetched from the Hub where they are not on this disk.
 
-    `weights=False` is for who needs the tokenizer alone. Raises InputError, which names the file and the way out;
+    `weights` and `tokenizer`: what is needed of both. Raises InputError, which names the file and the way out;
     HubError within seconds where the Hub does not give it.
     """
     refuse_code_settings(source.config, source.name)
     incomplete: IncompleteModelError | None = None
     if source.path is not None:
         try:
-            check_model_files(source.path, source.name, weights)
+            check_model_files(source.path, source.name, weights, tokenizer)
         except IncompleteModelError as error:
             if source.kind != "cache":
                 raise
@@ -37,5 +37,5 @@ def model_folder(source: ModelSource, weights: bool = True) -> Path:
     wanted = [*_SETTINGS, *(_WEIGHTS if weights else [])]
     folder = Path(snapshot_download(source.name, allow_patterns=wanted, ignore_patterns=_NOT_WANTED,
                                     endpoint=endpoint()))
-    check_model_files(folder, source.name, weights)
+    check_model_files(folder, source.name, weights, tokenizer)
     return folder

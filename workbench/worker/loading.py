@@ -75,7 +75,7 @@ def load_model(source: ModelSource, *, dtype: torch.dtype, device: torch.device,
 
     `rewards`: with a head that gives one score in place of logits; where the files have none, it begins random.
     """
-    folder = model_folder(source)
+    folder = model_folder(source, tokenizer=False)
     options: dict[str, Any] = {"num_labels": 1} if rewards else {}
     if quantization is not None:
         options["quantization_config"] = bitsandbytes_config(quantization, dtype, rewards)

@@ -23,6 +23,14 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _KERNELS = frozenset({None, "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"})
 _KERNEL_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal",
                 "experts_implementation", "_experts_implementation", "_experts_implementation_internal")
+_SETTINGS = ("config.json", "tokenizer_config.json", "generation_config.json", "processor_config.json",
+             "preprocessor_config.json")
+_CODE_KEYS = ("auto_map", "custom_generate")
+_FETCHING_KEYS = ("use_kernels", "kernel_config")
+# transformers looks up any of its own names for it, a trainer's as well.
+_TOKENIZER_CLASS = re.compile(r"\w+(Tokenizer|TokenizerFast|Backend)", re.ASCII)
+# Others load packages that are none of ours, or kernels from the Hub.
+_QUANTIZED = ("bitsandbytes", None)
 # Files in the Hub's cache are named by their content: sha256 of large ones, git's sha1 of small ones.
 _SHA256, _GIT_SHA1 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{40}")
 _HASHED_AT_ONCE = 256 << 20
@@ -48,15 +56,16 @@ class ModelFiles:
         return sum(_numbers(tensor) for file in self.files for tensor in stored_tensors(file))
 
 
-def check_model_files(folder: Path, label: str, weights: bool = True) -> ModelFiles:
+def check_model_files(folder: Path, label: str, weights: bool = True, tokenizer: bool = True) -> ModelFiles:
     """Check a model folder: no code of its own, a tokenizer, and all weights that its index names, whole.
 
-    `label` is the model's name in sentences; `weights=False` leaves them out, for work that needs a tokenizer alone.
+    `label` is the model's name in sentences; `weights` and `tokenizer`: what the work needs of both.
     Raises InputError, which names the file. Bits that flipped inside a tensor are seen only where the Hub's cache names
     a file by its hash, and it is small.
     """
     refuse_own_code(folder, label)
-    _check_tokenizer(folder, label)
+    if tokenizer:
+        _check_tokenizer(folder, label)
     if not weights:
         return ModelFiles((), 0, 0)
     files, tensors, size = [], 0, 0
@@ -73,16 +82,25 @@ def check_model_files(folder: Path, label: str, weights: bool = True) -> ModelFi
 
 def refuse_own_code(folder: Path, label: str) -> None:
     """Raise InputError for a folder whose settings name code that the model brings along or fetches."""
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in _SETTINGS:
         refuse_code_settings(read_json(folder / name), label, name)
 
 
 def refuse_code_settings(config: Mapping[str, Any], label: str, file: str = "config.json") -> None:
     """Raise InputError for settings that name code to run: `auto_map`, or a kernel from the Hub, at any depth."""
     for key, value in _entries(config):
-        if key == "auto_map" and value:
-            raise InputError(f"{label} brings its own Python code (auto_map in {file}), which the workbench never "
+        if key in _CODE_KEYS and value:
+            raise InputError(f"{label} brings its own Python code ({key} in {file}), which the workbench never "
                              "runs.", "Use a model of an architecture that transformers itself knows.")
+        if key in _FETCHING_KEYS and value:
+            raise InputError(f"{label} asks for kernels from the Hub ({key} in {file}), which would be fetched and "
+                             "run.", f"Remove {key} from its {file}.")
+        if key == "tokenizer_class" and value and not (isinstance(value, str) and _TOKENIZER_CLASS.fullmatch(value)):
+            raise InputError(f"{label} names no tokenizer with tokenizer_class: {one_line(str(value), 60)} in {file}.",
+                             f"Remove tokenizer_class from its {file}.")
+        if key == "quant_method" and value not in _QUANTIZED:
+            raise InputError(f"{label} is stored quantised by {one_line(str(value), 40)}, whose code is none of the "
+                             "workbench's.", "Use the model as it was before: it is quantised here, by tuning: qlora.")
         if key in _KERNEL_KEYS:
             for kernel in value.values() if isinstance(value, Mapping) else [value]:
                 if not (isinstance(kernel, str | None) and kernel in _KERNELS):

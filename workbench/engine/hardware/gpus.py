@@ -60,13 +60,16 @@ def is_named(index: int, uuid: str, names: Iterable[str]) -> bool:
 def visible(gpus: Sequence[Gpu], environment: Mapping[str, str] = os.environ) -> list[Gpu]:
     """The GPUs that CUDA_VISIBLE_DEVICES leaves to this process (a cluster's scheduler sets it); all where it is unset.
 
-    Numbers are taken as NVML counts, which is CUDA's order where all GPUs are alike.
+    Numbers are taken as NVML counts, which is CUDA's order where all GPUs are alike. A part of a GPU (`MIG-…`), which
+    is not among those listed, is one whose memory is not known.
     """
     allowed = environment.get("CUDA_VISIBLE_DEVICES")
     if allowed is None:
         return list(gpus)
     names = [name.strip() for name in allowed.split(",")]
-    return [gpu for gpu in gpus if is_named(gpu.index, gpu.uuid, names)]
+    parts = [Gpu(number, name, "MIG", None, None, None, None, None, None)
+             for number, name in enumerate(names) if name.startswith("MIG-")]
+    return [*(gpu for gpu in gpus if is_named(gpu.index, gpu.uuid, names)), *parts]
 
 
 def gpu_processes(nvml: Any | None = None) -> dict[str, tuple[GpuProcess, ...]]:

@@ -3,7 +3,6 @@
 import signal
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,9 @@ STOP_TO_TERM_SECONDS = 60.0
 TERM_TO_KILL_SECONDS = 15.0
 # A large model takes minutes to save after a SIGTERM; a worker that only pretends to be busy must end all the same.
 LONGEST_SAVE_SECONDS = 1800.0
+
+# What a worker says while it trains.
+_OF_A_STEP = frozenset({"step", "eval", "memory", "sample", "checkpoint", "command", "alert", "guarded"})
 
 StopPhase = Literal["", "stopping", "terminating", "killing"]
 
@@ -71,8 +73,12 @@ class Escalation:
 def stop_patience(run: RunDirectory) -> float:
     """Seconds without a sign of progress after which a worker that was asked to stop is told by SIGTERM: 60, and more
     where its steps take longer, since a step that is broken off is lost."""
-    times = [seconds for event in read_tail(run.events) if (seconds := decode_number(event.get("elapsed"))) is not None]
-    longest = max((after - before for before, after in pairwise(times)), default=0.0)
+    longest, before = 0.0, None
+    for event in read_tail(run.events):
+        # Loading takes longer than any step, and is left at once.
+        now = decode_number(event.get("elapsed")) if event.get("type") in _OF_A_STEP else None
+        longest = max(longest, now - before if now is not None and before is not None else 0.0)
+        before = now
     return max(STOP_TO_TERM_SECONDS, 3 * longest)
 
 

@@ -16,6 +16,7 @@ from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
 from workbench.engine.runs.series import MetricSeries
 from workbench.engine.runs.state import CheckpointInfo, Sample
 from workbench.engine.runs.store import RunFollower
+from workbench.engine.runs.worker_process import living_worker
 from workbench.engine.text import one_line, sanitise
 
 POLL_SECONDS = 0.25
@@ -129,6 +130,12 @@ def _way_on(follower: RunFollower) -> Iterator[str]:
     yield f"go on {'unchanged' if changes else 'with it'}: workbench resume {run.id}"
 
 
+def _way_to_take_over(run: RunDirectory) -> Iterator[str]:
+    """Of a run whose worker trains without a supervisor: what gives it one."""
+    yield f"take it over: workbench resume {run.id}"
+    yield f"stop it: workbench stop {run.id}"
+
+
 def changes_words(run: RunDirectory, changes: Mapping[str, Any]) -> tuple[str, ...]:
     """What dotted settings would change of a run's recipe, a line each."""
     try:
@@ -148,7 +155,10 @@ def ending_lines(follower: RunFollower) -> Iterator[str]:
     state = follower.state
     # Not the difference of two times: clocks are set, and a run that was resumed did nothing in between.
     yield f"{follower.name} at step {state.step} after {duration(state.elapsed)}"
-    if follower.name == "crashed":
+    worker = living_worker(follower.run) if follower.name == "crashed" else None
+    if worker is not None:
+        yield f"Its supervisor died without a word, but its worker still trains, as process {worker.pid}."
+    elif follower.name == "crashed":
         yield "Its supervisor died without a word; what was saved is in its directory."
     if state.explanation:
         yield sanitise(state.explanation)
@@ -157,7 +167,7 @@ def ending_lines(follower: RunFollower) -> Iterator[str]:
         yield f"checkpoints: {', '.join(map(checkpoint_words, state.checkpoints))}"
     if state.suggestion:
         yield f"hint: {sanitise(state.suggestion)}"
-    yield from _way_on(follower)
+    yield from _way_on(follower) if worker is None else _way_to_take_over(follower.run)
     peak = state.last("memory/peak_allocated")
     if peak is not None:
         yield f"peak memory {gib(peak, 2)} allocated, {gib(state.last('memory/peak_reserved'), 2)} reserved"

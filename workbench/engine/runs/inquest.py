@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workbench.engine.errors import WorkbenchError
-from workbench.engine.figures import gib
+from workbench.engine.figures import gib, number
 from workbench.engine.hardware.cgroup import MemoryGroup, machine_kills, memory_group
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.manifest import verify
+from workbench.engine.runs.going_on import newest_checkpoint
+from workbench.engine.runs.journal import decode_number, read_tail
 from workbench.engine.runs.postmortem import Ending, Killer, Raised, explain_chain, explain_exit
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _LOG_BYTES = 64 << 10
 _LONGEST_CHAIN = 8
+_TOLD = ("train/loss", "train/grad_norm", "train/learning_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,13 @@ def ending_of_worker(run: RunDirectory, before: Before, returncode: int, stoppin
     """The ending of a worker that died without a word. Reads the newest checkpoint to its end."""
     killer, limit = who_killed(before, memory_group(), machine_kills())
     return explain_exit(returncode, _log_since(run.log, before.log_bytes), stopping, killer=killer, memory_limit=limit,
-                        recipe=_recipe_of(run), checkpoint=last_good_checkpoint(run))
+                        recipe=_recipe_of(run), checkpoint=newest_checkpoint(run)[0])
 
 
 def ending_of_exception(run: RunDirectory, error: BaseException) -> Ending:
     """The ending of a worker that raised, for the worker itself to write."""
     text = "".join(traceback.format_exception(error))
-    return explain_chain(chain_of_causes(error), text, _recipe_of(run), last_good_checkpoint(run))
+    return explain_chain(chain_of_causes(error), text, _recipe_of(run), newest_checkpoint(run)[0], _last_steps(run))
 
 
 def chain_of_causes(error: BaseException) -> tuple[Raised, ...]:
@@ -61,14 +63,6 @@ def chain_of_causes(error: BaseException) -> tuple[Raised, ...]:
     return tuple(chain)
 
 
-def last_good_checkpoint(run: RunDirectory) -> str | None:
-    """The newest checkpoint whose every byte is as its manifest says, relative to the run's directory."""
-    for directory in sorted(run.checkpoints.glob("step-*"), reverse=True):
-        if verify(directory) is None:
-            return str(directory.relative_to(run.path))
-    return None
-
-
 def who_killed(before: Before, group: MemoryGroup, machine: int | None) -> tuple[Killer, str]:
     """(who sent a SIGKILL, the limit it enforced in words), by the kernel's counters from before and after.
 
@@ -80,6 +74,14 @@ def who_killed(before: Before, group: MemoryGroup, machine: int | None) -> tuple
     if before.machine_kills is not None and machine is not None:
         return ("kernel", "") if machine > before.machine_kills else ("somebody", "")
     return "unknown", ""
+
+
+def _last_steps(run: RunDirectory) -> list[str]:
+    """The last logged steps in words: `step 3: train/loss NaN, train/grad_norm 13.4`."""
+    return [f"step {event.get('step')}: " + ", ".join(
+        f"{name} {number(value)}" for name in _TOLD if (value := decode_number(metrics.get(name))) is not None)
+        for event in read_tail(run.events)
+        if event.get("type") == "step" and isinstance(metrics := event.get("metrics"), dict)]
 
 
 def _recipe_of(run: RunDirectory) -> "Recipe | None":

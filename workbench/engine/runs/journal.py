@@ -124,11 +124,8 @@ class JournalReader:
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
                 self._offset += len(line) + 1
-                try:
-                    event = orjson.loads(line)
-                except orjson.JSONDecodeError:
-                    event = None
-                if isinstance(event, dict):
+                event = _parse(line)
+                if event is not None:
                     yield event
                 elif line and not line.isspace():
                     self.corrupt += 1
@@ -161,15 +158,20 @@ def _last_lines(path: Path, size: int = 1 << 16) -> list[bytes]:
 
 def _parse_lines(lines: list[bytes]) -> list[Event]:
     """The events among some lines."""
-    events = []
-    for line in lines:
-        try:
-            event = orjson.loads(line)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(event, dict):
-            events.append(event)
-    return events
+    return [event for event in map(_parse, lines) if event is not None]
+
+
+def _parse(line: bytes) -> Event | None:
+    """The event of a line, its text made safe; None for what is none."""
+    try:
+        event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(event, dict):
+        return None
+    # What we write was made safe before; a file may be damaged, or another's. Without these bytes it has no such text.
+    plain = line.isascii() and b"\\" not in line and b"\x7f" not in line
+    return event if plain else _sanitised(event)
 
 
 def read_ends(path: Path, head: int = 1 << 15, tail: int = 1 << 16) -> list[Event]:
@@ -199,6 +201,14 @@ def find_ending(path: Path) -> Event | None:
     """The `ended` event of a journal; None while there is none, and for a run that is paused."""
     rest = find_rest(path)
     return rest if rest is not None and rest["type"] == "ended" else None
+
+
+def _sanitised(value: Any) -> Any:
+    if isinstance(value, str):
+        return sanitise(value)
+    if isinstance(value, dict):
+        return {sanitise(key): _sanitised(item) for key, item in value.items()}
+    return [_sanitised(item) for item in value] if isinstance(value, list) else value
 
 
 def _encodable(value: Any) -> Any:

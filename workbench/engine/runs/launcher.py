@@ -1,6 +1,5 @@
 """Launching: a recipe becomes a run directory and a detached supervisor."""
 
-import os
 import subprocess
 import sys
 import time
@@ -27,8 +26,10 @@ from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.liveness import NOT_OURS, acquire_lock, lock_holder, release_lock
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue_file import join_queue
+from workbench.engine.runs.scope import scope_command
 
 _START_SECONDS = 20.0
+_IN_CHARGE = 0
 _LIBRARIES = ("torch", "transformers", "trl", "peft", "bitsandbytes", "datasets", "accelerate")
 
 
@@ -146,15 +147,33 @@ def supervisor_command(run: RunDirectory, arguments: Sequence[str]) -> list[str]
 
 
 def start_supervisor(run: RunDirectory, *arguments: str, token: str | None = None) -> None:
-    """Start the run's supervisor in a session of its own; with a `token`, to go on with what that request says.
+    """Start the run's supervisor outside this login session: in a scope of the user's systemd, or where there is none,
+    or it fails, in a session of its own. With a `token`, to go on with what that request says.
 
     Raises RunError when it does not take charge, also because another one has.
     """
     run.supervisor_log.touch(mode=0o600)
     request = run.resume_request(token) if token is not None else None
     command = supervisor_command(run, [*arguments, *(["--resume", token] if token is not None else [])])
+    scope = scope_command(run.id)
+    said = run.supervisor_log.stat().st_size
+    returncode = _start([*scope, *command], run, request, last=not scope)
+    if scope and returncode not in (_IN_CHARGE, NOT_OURS):
+        returncode = _start(command, run, request)
+    if returncode == _IN_CHARGE:
+        return
+    if returncode == NOT_OURS and lock_holder(run.lock) is not None:
+        raise RunError(f"{run.id} is already running: somebody else was quicker.",
+                       f"Watch it: workbench watch {run.id}")
+    lines = run.supervisor_log.read_bytes()[said:].decode(errors="replace").strip().splitlines()
+    raise RunError(f"The supervisor of {run.id} did not start: {lines[-1] if lines else 'it said nothing'}.",
+                   f"See {run.supervisor_log}.")
+
+
+def _start(command: Sequence[str], run: RunDirectory, request: Path | None, last: bool = True) -> int | None:
+    """Start a supervisor and wait until it is in charge: 0, else what it ended with, None where it neither took charge
+    nor ended in time. One that is not the `last` to be tried is ended then."""
     with run.supervisor_log.open("ab") as log:
-        said = log.seek(0, os.SEEK_END)
         supervisor = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=run.path,
             env=child_environment(),
@@ -165,16 +184,13 @@ def start_supervisor(run: RunDirectory, *arguments: str, token: str | None = Non
         # The request goes once the journal says that the run goes on: before, it still looks as if it had ended.
         taken = not request.exists() if request is not None else run.events.exists()
         if taken and (ended in (0, 1) or (ended is None and lock_holder(run.lock) == supervisor.pid)):
-            return
+            return _IN_CHARGE
         if ended is not None:
-            break
+            return ended
         time.sleep(0.02)
-    if supervisor.poll() == NOT_OURS and lock_holder(run.lock) is not None:
-        raise RunError(f"{run.id} is already running: somebody else was quicker.",
-                       f"Watch it: workbench watch {run.id}")
-    lines = run.supervisor_log.read_bytes()[said:].decode(errors="replace").strip().splitlines()
-    raise RunError(f"The supervisor of {run.id} did not start: {lines[-1] if lines else 'it said nothing'}.",
-                   f"See {run.supervisor_log}.")
+    if not last:
+        supervisor.kill()
+    return None
 
 
 def library_versions() -> dict[str, Any]:

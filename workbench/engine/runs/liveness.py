@@ -21,11 +21,13 @@ _own: dict[Path, int] = {}
 
 
 def acquire_lock(path: Path) -> int | None:
-    """Take the run's lock for the life of this process; None when another process holds it.
+    """Take the run's lock for the life of this process; None when another process, or another part of this one, has it.
 
     POSIX record locks are dropped when the process closes *any* descriptor of the file: the holder must never
     open it again. They are not inherited by children, so a data-loader worker cannot keep a dead run alive.
     """
+    if _own.get(path) == os.getpid():
+        return None
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

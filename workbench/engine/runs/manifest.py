@@ -119,6 +119,8 @@ def verify(directory: Path) -> str | None:
         return "it has no manifest"
     for name, expected in files.items():
         path = directory / name
+        if Path(name).is_absolute() or ".." in Path(name).parts or not _describes(expected):
+            return "its manifest is damaged"
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != expected["size"]:
@@ -126,6 +128,10 @@ def verify(directory: Path) -> str | None:
         if _digest(path) != expected["xxh3_128"]:
             return f"{name} is damaged"
     return None
+
+
+def _describes(expected: object) -> bool:
+    return isinstance(expected, dict) and {"size", "xxh3_128"} <= expected.keys()
 
 
 def digest_json(document: object) -> str:

@@ -1,5 +1,6 @@
 """Stop and pause as somebody orders them: of a run with a supervisor, of one that lost it, and ordered twice."""
 
+import signal
 from dataclasses import dataclass
 
 import psutil
@@ -94,7 +95,7 @@ def _with_supervisor(run: RunDirectory, order: str) -> tuple[str, ...]:
     supervised = lock_holder(run.lock) is not None
     # One that failed may be started again while its supervisor is there.
     if supervised and (rest is None or rest.get("outcome") == "failed"):
-        return ()
+        return _awake(run)
     if rest is not None:
         raise RunError(f"{run.id} is not running, so it cannot {order}.", f"See its end: workbench show {run.id}")
     if living_worker(run) is not None:
@@ -104,6 +105,14 @@ def _with_supervisor(run: RunDirectory, order: str) -> tuple[str, ...]:
     why = f" {stranger}" if stranger else ""
     raise RunError(f"{run.id} is not running, so it cannot {order}: its supervisor died, and its worker is gone.{why}",
                    f"Go on with it: workbench resume {run.id}")
+
+
+def _awake(run: RunDirectory) -> tuple[str, ...]:
+    """Wake a supervisor that was halted: it would see no deadline pass. What was done, in sentences."""
+    supervisor = ProcessIdentity.from_json(read_status(run).get("supervisor"))
+    if supervisor is None or not supervisor.is_suspended() or not supervisor.signal(signal.SIGCONT):
+        return ()
+    return (f"Its supervisor, process {supervisor.pid}, was halted by a signal; it goes on now.",)
 
 
 def _stranger(run: RunDirectory) -> str:

@@ -98,7 +98,8 @@ def explain_exit(returncode: int, log: str, stopping: bool, *, killer: Killer = 
     of 8.0 GiB"), `checkpoint` the last one that verifies.
     """
     number = -returncode if returncode < 0 else returncode - _WRAPPED if returncode - _WRAPPED in _KNOWN else 0
-    if number and stopping:
+    # A user manager may end a whole scope, its supervisor too, after the kernel killed the worker in it: nobody asked.
+    if number and stopping and not (number == signal.SIGKILL and killer == "kernel"):
         return Ending("stopped", explanation=f"Stopped: the worker did not answer and was ended by {_name(number)}.",
                       checkpoint=checkpoint)
     lines = [line for line in log.splitlines() if line.strip()]
@@ -123,12 +124,15 @@ def explain_exception(kind: str, message: str, ours: bool = False) -> Ending:
 
 
 def explain_chain(chain: Sequence[Raised], traceback: str = "", recipe: "Recipe | None" = None,
-                  checkpoint: str | None = None) -> Ending:
+                  checkpoint: str | None = None, measured: Sequence[str] = ()) -> Ending:
     """The ending of a worker that raised: the exception and those it came from, outermost first, its traceback's text,
-    the recipe, and the last checkpoint that verifies."""
+    the recipe, the last checkpoint that verifies, and the last steps that were measured, in words."""
     first = chain[0]
     found = symptom_of(chain)
-    evidence = _of_traceback(traceback.splitlines())
+    # A sentence of ours needs no frames of ours: what it came from is the evidence.
+    evidence = _kept([raised.line for raised in chain[1:]]) if first.ours else _of_traceback(traceback.splitlines())
+    if found is not None and found[0].id == "nan" and measured:
+        evidence = _kept(measured[-MOST_EVIDENCE:])
     if found is None:
         text = one_line(first.message, 300)
         return Ending("failed", "error", text if first.ours else f"{first.kind}: {text}",

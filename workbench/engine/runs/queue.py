@@ -112,6 +112,15 @@ class Device:
         """What a sentence calls it."""
         return "the CPU" if self.index is None else f"GPU {self.index}"
 
+    @property
+    def capacity_bytes(self) -> int | None:
+        """What it offers with nothing else on it."""
+        return None if self.total_bytes is None else max(free_when_idle(self.total_bytes), self.free_bytes or 0)
+
+    def could_hold(self, wants: "Wants") -> bool:
+        """Whether the run fits with nothing else on it."""
+        return wants.need_bytes is None or self.capacity_bytes is None or wants.need_bytes <= self.capacity_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -156,7 +165,7 @@ def decide(wants: Wants, before: Sequence[Wants], devices: Sequence[Device],
     wanted = wanted_devices(wants, devices)
     if not wanted:
         return _none_there(wants)
-    large = [device for device in wanted if _large_enough(wants, device)]
+    large = [device for device in wanted if device.could_hold(wants)]
     if not large:
         return _none_large_enough(wants, wanted)
     ahead = {device.id: {other.run for other in before if _competes(other, device, devices)} for device in large}
@@ -171,20 +180,17 @@ def decide(wants: Wants, before: Sequence[Wants], devices: Sequence[Device],
 
 
 def pick(wants: Wants, devices: Sequence[Device], taken: Mapping[str, str]) -> Device | Refusal:
-    """The device of a run that does not queue: one that nobody has where there is one, with the most free memory."""
-    wanted = wanted_devices(wants, devices)
+    """The device of a run that does not queue: one on which it fits and that nobody has, where there is one, with the
+    most free memory. Where no GPU is found it is the worker's to say what it trains on."""
+    wanted = wanted_devices(replace(wants, for_gpu=False), devices)
     if not wanted:
         return _none_there(wants)
-    return max(wanted, key=lambda device: (device.id not in taken, device.free_bytes or 0, -(device.index or 0)))
+    return max(wanted, key=lambda device: (wants.need_bytes is None or _has_room(wants, device), device.id not in taken,
+                                           device.free_bytes or 0, -(device.index or 0)))
 
 
 def _competes(other: Wants, device: Device, devices: Sequence[Device]) -> bool:
-    return not other.held and device in wanted_devices(other, devices) and _large_enough(other, device)
-
-
-def _large_enough(wants: Wants, device: Device) -> bool:
-    """Whether the run fits on the device with nothing else on it."""
-    return wants.need_bytes is None or device.total_bytes is None or wants.need_bytes <= device.total_bytes
+    return not other.held and device in wanted_devices(other, devices) and device.could_hold(other)
 
 
 def _has_room(wants: Wants, device: Device) -> bool:
@@ -206,8 +212,13 @@ def _none_there(wants: Wants) -> Refusal:
 
 
 def _none_large_enough(wants: Wants, wanted: Sequence[Device]) -> Refusal:
-    most = max(device.total_bytes or 0 for device in wanted)
-    return Refusal(f"it needs {gib(wants.need_bytes)} and no GPU that it may use has more than {gib(most)}", ("small",))
+    return Refusal(f"it needs {gib(wants.need_bytes)} and no GPU that it may use offers more than "
+                   f"{gib(most_offered(wanted))}", ("small",))
+
+
+def most_offered(devices: Sequence[Device]) -> int:
+    """Bytes that the largest of them offers with nothing else on it."""
+    return max((device.capacity_bytes or 0 for device in devices), default=0)
 
 
 def _ahead(devices: Sequence[Device], ahead: Mapping[str, set[str]]) -> Part | None:

@@ -67,6 +67,8 @@ class Turn:
         self._devices: tuple[Device, ...] = ()
         self._read_at: float | None = None
         self._kind: tuple[object, ...] = ()
+        self._hidden = False
+        """Whether CUDA_VISIBLE_DEVICES hides all GPUs: it is to train on the CPU."""
 
     def look(self) -> Device | Refusal:
         """The device to start on, which is the run's from now on; else why it cannot start yet.
@@ -115,7 +117,8 @@ class Turn:
             return Refusal("not in the queue yet", ("lost",))
         waiting = [replace(wants_of(RunDirectory(runs_dir() / entry.run)), held=entry.held) for entry in queue.entries]
         place = names.index(self._run.id)
-        return decide(waiting[place], waiting[:place], self._devices, holders(queue, self._run.id))
+        own = replace(waiting[place], for_gpu=False) if self._hidden else waiting[place]
+        return decide(own, waiting[:place], self._devices, holders(queue, self._run.id))
 
     def _take(self, choose: Callable[[Queue], Device | Refusal]) -> Device | Refusal:
         """Look and claim under one lock: nobody else can take the device in between."""
@@ -134,7 +137,9 @@ class Turn:
         now = self._clock()
         if self._read_at is None or now - self._read_at > oldest:
             # Not under the queue's lock: a driver may take seconds to answer.
-            self._devices, self._read_at = devices_of(visible(self._list_gpus())), now
+            listed = self._list_gpus()
+            left = visible(listed)
+            self._devices, self._read_at, self._hidden = devices_of(left), now, bool(listed) and not left
 
 
 def find_device(run: RunDirectory, queued: bool, idle: Callable[[], bool]) -> Device | Ending | None:
@@ -204,7 +209,9 @@ def keep_device(run: RunDirectory) -> str | None:
 
 def ending_without_device(refusal: Refusal) -> Ending:
     """The end of a run that does not queue and whose GPU is not there."""
-    return Ending("failed", "error", explanation=f"Not started: {refusal.words}.",
+    mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+    seen = "" if mask is None else f" CUDA_VISIBLE_DEVICES ({mask}) may hide it."
+    return Ending("failed", "error", explanation=f"Not started: {refusal.words}.{seen}",
                   suggestion="See which GPUs there are: workbench doctor. Name one of them in hardware.gpus, or none.")
 
 

@@ -1,12 +1,16 @@
-"""Room kept for a run's last word: a full disk must not keep it from saying so."""
+"""Room on the disk: some kept for a run's last word, none taken by a log that never ends."""
 
 import errno
 import os
 from contextlib import suppress
 
+from workbench.engine.atomic import write_atomic
 from workbench.engine.runs.directory import RunDirectory
 
 RESERVE_BYTES = 256 * 1024
+LOG_BYTES = 256 << 20
+"""A worker's log that grows beyond this is cut."""
+_KEPT_LOG_BYTES = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -59,3 +63,22 @@ def has_room(run: RunDirectory, size: int = 64 * 1024) -> bool:
         os.close(descriptor)
         with suppress(OSError):
             trial.unlink()
+
+
+def cut_log(run: RunDirectory, limit: int = LOG_BYTES) -> bool:
+    """Empty a log that has grown beyond `limit` bytes; its last megabyte is kept beside it (`worker-before.log`).
+
+    Whether it was cut. Its writer appends, and goes on at the new end.
+    """
+    try:
+        with run.log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            if size <= limit:
+                return False
+            log.seek(-min(size, _KEPT_LOG_BYTES), os.SEEK_END)
+            kept = log.read(_KEPT_LOG_BYTES)
+        os.truncate(run.log, 0)
+        write_atomic(run.path / "worker-before.log", kept, durable=False)
+    except OSError:
+        return False
+    return True

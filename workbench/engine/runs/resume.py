@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from workbench.engine.runs.chain import StageOf, chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import size_of
 from workbench.engine.runs.going_on import ResumeRequest, checkpoint_at, newest_checkpoint, saved_steps, step_of
+from workbench.engine.runs.journal import find_rest
 from workbench.engine.runs.launcher import queue_flags, start_supervisor
+from workbench.engine.runs.liveness import lock_holder
 from workbench.engine.runs.queue_file import join_queue
 from workbench.engine.runs.resumable import WAY_OUT, damage, differences, faults
 from workbench.engine.runs.state import AT_REST, ENDED
@@ -25,6 +28,7 @@ from workbench.engine.runs.store import RunFollower, summarise
 from workbench.engine.runs.worker_process import living_worker
 
 _NOTICE_SECONDS = 5.0
+_LEAVE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Resumption:
         if self.request is None:
             return [f"{self.run.id} still trains, without a supervisor: a new one takes it over."]
         where = "from its beginning" if self.request.checkpoint is None else f"from step {self.request.step}"
-        return [*self.request.notes, f"{self.run.id} goes on {where}."]
+        changes = ", ".join(f"{name} = {value}" for name, value in self.request.changes.items())
+        return [*self.request.notes, f"{self.run.id} goes on {where}{f' with {changes}' if changes else ''}."]
 
     def start(self, queue: bool = False) -> list[RunDirectory]:
         """Start what is needed, with `queue` in the queue's order; the runs that go on. Raises RunError, also where
@@ -61,15 +66,18 @@ class Resumption:
 
 
 def _start(run: RunDirectory, request: ResumeRequest | None, queue: bool) -> None:
-    token = secrets.token_hex(8) if request is not None else None
-    if request is None or token is None:
-        start_supervisor(run)
-        return
-    request.write(run, token)
+    token = secrets.token_hex(8)
     try:
+        if request is None:
+            start_supervisor(run)
+            return
+        request.write(run, token)
         start_supervisor(run, *queue_flags(queue), token=token)
+    except OSError as error:
+        raise RunError(f"{run.id} cannot go on: {error.strerror}.", f"See its directory: {run.path}") from None
     finally:
-        run.resume_request(token).unlink(missing_ok=True)
+        with suppress(OSError):
+            run.resume_request(token).unlink(missing_ok=True)
 
 
 def resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides: Sequence[str] = (), *,
@@ -86,6 +94,7 @@ def prepare_resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides:
     Raises RunError where there is nothing to resume or it still runs, InputError for what cannot be changed.
     """
     run, later = _target(run)
+    _let_leave(run)
     size = size_of(run.events)
     if living_worker(run) is not None:
         if overrides or apply or step is not None:
@@ -142,6 +151,18 @@ def _let_them_notice(stages: Sequence[RunDirectory]) -> None:
     and would miss that it goes on."""
     deadline = time.monotonic() + _NOTICE_SECONDS
     while time.monotonic() < deadline and any(summarise(stage).state in ("waiting", "queued") for stage in stages):
+        time.sleep(0.05)
+
+
+def _let_leave(run: RunDirectory) -> None:
+    """Wait until nothing is left of who brought a run to rest: its worker says so before it ends and frees its memory.
+    Raises RunError where it does not leave."""
+    if find_rest(run.events) is None:
+        return
+    deadline = time.monotonic() + _LEAVE_SECONDS
+    while living_worker(run) is not None or lock_holder(run.lock) is not None:
+        if time.monotonic() > deadline:
+            raise RunError(f"{run.id} has come to rest, but its worker has not left yet.", "Try again in a moment.")
         time.sleep(0.05)
 
 

@@ -15,6 +15,8 @@ from workbench.engine.runs.state import AT_REST, RunState, Sample, StateName, wi
 
 # A supervisor needs a moment between the directory and the lock; until then a run is queued, not crashed.
 _START_GRACE_SECONDS = 15.0
+_BEGINNINGS = frozenset({"queued", "resumed", "restarted"})
+"""Events after which a run has not started yet."""
 
 
 @dataclass
@@ -31,6 +33,7 @@ class RunFollower:
         self._events = JournalReader(self.run.events)
         self._samples = JournalReader(self.run.samples)
         self._generations = (0, 0)
+        self._spoke = time.monotonic()
 
     def refresh(self) -> bool:
         """Read what is new; True when anything changed. Raises FileNotFoundError when the run was deleted."""
@@ -49,6 +52,8 @@ class RunFollower:
             elif isinstance(entry.get("step"), int):
                 self.samples.append(Sample(entry["step"], str(entry.get("prompt")), str(entry.get("text"))))
         changed = self._forget_what_is_void() or changed
+        if changed:
+            self._spoke = time.monotonic()
         self.corrupt = self._events.corrupt + self._samples.corrupt + self.state.repeated
         self.name = with_liveness(self.state.journal_state, supervised, heartbeat_age(self.run), beat_age(self.run))
         if not self.run.path.is_dir():
@@ -69,6 +74,14 @@ class RunFollower:
     def ended(self) -> bool:
         """Whether nothing more will come by itself."""
         return self.name in AT_REST
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that somebody worked on it, waiting and rest left out: no difference of two times, as clocks are set.
+
+        While it works those since its last word, as far as it was seen, are among them.
+        """
+        return self.state.elapsed + (time.monotonic() - self._spoke if self.name in ("running", "stalled") else 0.0)
 
 
 @dataclass(frozen=True)
@@ -102,12 +115,13 @@ def summarise(run: RunDirectory) -> RunSummary:
     supervised = is_supervised(run)
     state = RunState()
     total: int | None = None
-    for event in read_tail(run.events):
+    tail = read_tail(run.events)
+    for event in tail:
         state.apply(event)
         if isinstance(event.get("total_steps"), int):
             total = event["total_steps"]
     # The tail of a long run may not reach back to `started`, but its steps say that it began.
-    if state.journal_state == "queued" and state.step:
+    if state.journal_state == "queued" and state.step and not any(event.get("type") in _BEGINNINGS for event in tail):
         state.journal_state = "running"
     losses = state.metrics.get("train/loss")
     return RunSummary(

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from workbench.engine.atomic import write_json
@@ -15,14 +16,14 @@ from workbench.engine.runs.attempts import Attempts, Failure, NoRestart, decide,
 from workbench.engine.runs.control import Command, ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
 from workbench.engine.runs.escalation import Escalation, is_responsive, size_of, stop_patience, work_done
-from workbench.engine.runs.going_on import ResumeRequest, clear_desk, replace_recipe, step_of
+from workbench.engine.runs.going_on import ResumeRequest, clear_desk, has_begun, replace_recipe, step_of, times_resumed
 from workbench.engine.runs.inquest import Before
-from workbench.engine.runs.journal import Event, JournalReader, find_rest, read_tail
+from workbench.engine.runs.journal import Event, JournalReader, find_rest
 from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lock
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue import CPU, Device, environment_of
 from workbench.engine.runs.queue_wait import find_device, keep_device
-from workbench.engine.runs.reserve import is_full, keep_reserve, release_reserve
+from workbench.engine.runs.reserve import cut_log, is_full, keep_reserve, release_reserve
 from workbench.engine.runs.store import beat_age, read_json
 from workbench.engine.runs.waiting import stopped_before_its_turn, wait_for_previous
 from workbench.engine.runs.worker_process import WorkerProcess, living_worker
@@ -35,8 +36,7 @@ class Supervisor:
     """Runs one worker to its end. Everything it knows is on disk: killing it loses nothing but itself."""
 
     def __init__(self, run: RunDirectory, command: list[str] | None = None,
-                 clock: Callable[[], float] = time.monotonic, token: str | None = None,
-                 queued: bool = False) -> None:
+                 clock: Callable[[], float] = time.monotonic, token: str | None = None, queued: bool = False) -> None:
         self._run = run
         self._command = command or [sys.executable, "-m", "workbench.worker", "train", run.id]
         self._clock = clock
@@ -57,25 +57,19 @@ class Supervisor:
 
     def main(self) -> int:
         """Supervise to the end; 0 when the run finished, was stopped or paused, 1 when it failed, 3 when not ours."""
-        lock = acquire_lock(self._run.lock)
-        if lock is None:
-            return self._leave(f"{self._run.id} already has a supervisor")
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._escalation.ask(at_once=True))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        if refusal := self._take_charge():
-            return self._leave(refusal)
+        lock = acquire_lock(self._run.lock)
+        if refusal := self._take_charge() if lock is not None else f"{self._run.id} already has a supervisor":
+            print(refusal, file=sys.stderr)
+            return NOT_OURS
         keep_reserve(self._run)
         outcome = self._wait_for_turn() or self._run_workers()
         release_reserve(self._run)
         self._phase = "paused" if outcome == "paused" else "ended"
         self._beat(force=True)
         return 1 if outcome == "failed" else 0
-
-    @staticmethod
-    def _leave(why: str) -> int:
-        print(why, file=sys.stderr)
-        return NOT_OURS
 
     def _take_charge(self) -> str | None:
         """Begin, go on or take over, as the directory says; a sentence where it is not ours to do."""
@@ -91,15 +85,14 @@ class Supervisor:
             self._go_on(request)
         elif find_rest(run.events) is not None:
             return f"{run.id} has already ended"
-        elif worker is not None:
+        elif worker is not None or has_begun(run):
+            # A worker that died before it was taken over is one that died without a word.
             self._worker = WorkerProcess(worker)
             self._gpu = keep_device(run)
             self._worker_since = self._clock()
             self._phase = "running"
             self._beat(force=True)
             write_event(run, "alert", level="info", message="Its supervisor was gone; another one minds it again.")
-        elif _has_begun(run):
-            return f"{run.id} has begun already and has no worker any more: resume it"
         else:
             self._beat(force=True)
             write_event(run, "queued")
@@ -116,13 +109,13 @@ class Supervisor:
             self._recipe = request.recipe
         self._control.set_aside()
         aside = clear_desk(self._run, request.step, from_beginning=request.checkpoint is None)
-        past = sum(event.get("type") == "resumed" for event in JournalReader(self._run.events).read())
         write_event(self._run, "resumed", step=request.step, checkpoint=request.checkpoint, changes=request.changes,
-                    attempt=past + 1)
+                    attempt=times_resumed(self._run) + 1)
         for message in (*request.notes, *words_of_resumption(request.changes, aside)):
             write_event(self._run, "alert", level="info", message=message, step=request.step)
         self._begin_from = request.checkpoint
-        self._run.resume_request(self._token).unlink(missing_ok=True)
+        for done in self._run.path.glob("resume-*.json"):  # those, too, whose supervisor died over them
+            done.unlink(missing_ok=True)
 
     def _wait_for_turn(self) -> str | None:
         """Wait for the stage before, then for a device. None when a worker can start, or runs already; else how the run
@@ -191,6 +184,8 @@ class Supervisor:
                                                stop_patience(self._run)):
                 worker.signal(number)
             self._phase = self._escalation.phase
+        elif self._pausing and worker.is_suspended():
+            worker.signal(signal.SIGCONT)
         elif self._is_hung():
             self._hung = True
             worker.signal(signal.SIGKILL)
@@ -232,7 +227,7 @@ class Supervisor:
 
     def _go_on_after(self, ending: Event, worker: WorkerProcess) -> NoRestart | None:
         """Prepare another worker where the recipe allows one: None, else why there is none."""
-        if ending["outcome"] != "failed" or self._escalation.asked or self._pausing:
+        if ending["outcome"] != "failed" or not self._goes_on:
             return NoRestart()
         of_the_host = (worker.returncode or 0) < 0 or ending.get("symptom") == "host-memory"
         decision = decide(Failure(ending.get("cause"), of_the_host), self._recipe,
@@ -240,7 +235,7 @@ class Supervisor:
         if isinstance(decision, NoRestart):
             return decision
         self._obey(self._control.set_aside())
-        if self._escalation.asked or self._pausing:
+        if not self._goes_on:
             return NoRestart()
         try:
             self._begin_from = prepare_restart(self._run, decision, ending, self._recipe)
@@ -265,6 +260,8 @@ class Supervisor:
         if now < self._next_beat and not force:
             return
         self._next_beat = now + HEARTBEAT_SECONDS
+        if cut_log(self._run):
+            self._before = replace(self._before, log_bytes=0)
         own = ProcessIdentity.of(os.getpid())
         worker = self._worker.identity if self._worker else None
         with suppress(OSError):  # a full disk: the run goes on, and looks stalled until there is room
@@ -276,11 +273,6 @@ class Supervisor:
                 "heartbeat": round(time.time(), 3),
                 "heartbeat_monotonic": round(time.monotonic(), 3),
             }, durable=False)
-
-
-def _has_begun(run: RunDirectory) -> bool:
-    """Whether a worker was ever started."""
-    return any(event.get("type") not in ("queued", "rehearsed", "waiting") for event in read_tail(run.events))
 
 
 def main(arguments: list[str]) -> int:

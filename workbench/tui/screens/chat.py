@@ -14,6 +14,7 @@ from workbench.engine.chat_client import ChatClient, Message
 from workbench.engine.chat_session import ChatSession, Connect
 from workbench.engine.chat_target import ChatTarget, resolve_chat_target
 from workbench.engine.errors import WorkbenchError
+from workbench.tui.format import plain_title
 from workbench.tui.screens.base import WorkbenchScreen
 from workbench.tui.widgets.chat_choices import ChatChoices
 from workbench.tui.widgets.transcript import Transcript
@@ -203,7 +204,7 @@ class ChatScreen(WorkbenchScreen):
             line.placeholder = "Ask something" if session.phase == "ready" else ""
             facts = (f"^↑↓ temperature {settings.temperature:.1f}", f"up to {settings.max_new_tokens} tokens",
                      f"seed {settings.seed}", session.device)
-            line.border_subtitle = " · ".join(filter(None, facts))
+            line.border_subtitle = plain_title(" · ".join(filter(None, facts)))
             ending = "  ctrl+r restarts it." if session.phase == "dead" else ""
             self._show_notice(session.notice + ending, "-error" if session.phase == "dead" else "muted")
         self.refresh_bindings()

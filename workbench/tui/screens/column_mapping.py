@@ -19,7 +19,8 @@ from workbench.engine.data.values import Row
 from workbench.engine.errors import InputError
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DatasetPart
-from workbench.engine.text import one_line, sanitise
+from workbench.engine.text import one_line
+from workbench.tui.format import plain_title
 from workbench.tui.row_reader import first_row
 from workbench.tui.widgets.fields import Choice
 from workbench.tui.widgets.row_view import example_contents, raw_text
@@ -109,7 +110,7 @@ class ColumnMappingScreen(ModalScreen[dict[str, Any] | None]):
     def compose(self) -> ComposeResult:
         """The format, its parts, what comes of it."""
         with Vertical() as panel:
-            panel.border_title = Content(f"Columns of {sanitise(self._offer.part.path)}").markup
+            panel.border_title = plain_title(f"Columns of {self._offer.part.path}")
             panel.border_subtitle = "left/right changes · enter uses it · esc closes"
             with Horizontal():
                 yield Label("format")

@@ -10,9 +10,13 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Button, Static
 
+from workbench.engine.text import sanitise
+from workbench.tui.format import plain_title
+
 
 class ConfirmScreen(ModalScreen[bool]):
-    """Dismissed with True for yes. The keys are y and n; enter presses what has the focus, at first the refusal."""
+    """Dismissed with True for yes. The keys are y and n; enter presses what has the focus, at first the refusal.
+    Without a `yes` there is only that."""
 
     DEFAULT_CSS = """
     ConfirmScreen { align: center middle; }
@@ -35,7 +39,7 @@ class ConfirmScreen(ModalScreen[bool]):
         Binding("left,right", "app.focus_next", "Other answer", show=False),
     ]
 
-    def __init__(self, question: str, detail: str | Content, yes: str = "Yes", no: str = "No") -> None:
+    def __init__(self, question: str, detail: str | Content, yes: str | None = "Yes", no: str = "No") -> None:
         super().__init__()
         self._question = question
         self._detail = detail
@@ -45,13 +49,18 @@ class ConfirmScreen(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         """The question, what it means, two answers."""
         with Vertical() as panel:
-            panel.border_title = self._question
-            panel.border_subtitle = "y yes · n no"
+            panel.border_title = plain_title(self._question)
+            panel.border_subtitle = "y yes · n no" if self._yes else "esc closes"
             with VerticalScroll(can_focus=False):
-                yield Static(self._detail, markup=False)
+                yield Static(sanitise(self._detail) if isinstance(self._detail, str) else self._detail, markup=False)
             with Horizontal():
                 yield Button(self._no, id="no", compact=True)
-                yield Button(self._yes, id="yes", compact=True)
+                if self._yes:
+                    yield Button(self._yes, id="yes", compact=True)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """A yes only where one can be given."""
+        return not (action == "dismiss" and parameters == (True,) and self._yes is None)
 
     def action_scroll(self, by: int) -> None:
         """Show more of what it means."""

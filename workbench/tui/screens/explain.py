@@ -13,6 +13,7 @@ from textual.widgets import Static
 from workbench.engine.errors import InputError
 from workbench.engine.explain.document import Explanation, Section
 from workbench.engine.explain.topics import TOPICS, Subject, explain
+from workbench.tui.format import plain_title
 from workbench.tui.widgets.explanation_view import ExplanationView
 
 _LARGEST_RANK = 1024
@@ -94,5 +95,5 @@ class ExplainScreen(ModalScreen[None]):
         self.query_one("#topics", Static).update(Content(" ").join(names))
         rank = f", r = {self.subject.case.lora_r}" if found.topic in ("lora", "qlora") else ""
         dot = "-" if self._ascii else "·"
-        self.query_one(Vertical).border_title = Content(f"{found.title} {dot} {self.subject.name}{rank}").markup
+        self.query_one(Vertical).border_title = plain_title(f"{found.title} {dot} {self.subject.name}{rank}")
         self.query_one(ExplanationView).show(found, self._ascii)

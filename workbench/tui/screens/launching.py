@@ -1,21 +1,28 @@
 """Launching a plan from a screen: what the data check found is asked about first, and the run says what was allowed."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from textual import work
+from textual.content import Content
 
 from workbench.engine.data.findings import Finding, refused
 from workbench.engine.errors import WorkbenchError
 from workbench.engine.planning import Plan
+from workbench.engine.preflight import PreflightCheck, Surroundings, preflight, problems_of
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_data import DataSettings
 from workbench.engine.runs.launcher import launch
 from workbench.tui.data_checks import DataCheck
+from workbench.tui.preflight_words import checks_content, may_be_passed, unwell
 from workbench.tui.screens.confirm import ConfirmScreen
 from workbench.tui.screens.rehearsing import RehearsingScreen
+
+_SILENT_SECONDS = 0.7
+"""A preflight that takes longer is spoken of."""
 
 
 class LaunchingScreen(RehearsingScreen):
@@ -26,6 +33,9 @@ class LaunchingScreen(RehearsingScreen):
         self._waiting_for_check: Plan | None = None
         self.queues = False
         """Whether what is launched next waits in the queue for its GPU."""
+        self._preflighting: Plan | None = None
+        self._preflight_agreed = False
+        """Whether what a preflight found was agreed to, and only the recipe has to say yes to its data, too."""
 
     def change(self, settings: Mapping[str, Any]) -> None:
         """Change the recipe: dotted settings and their values."""
@@ -49,12 +59,12 @@ class LaunchingScreen(RehearsingScreen):
             self.notify(f"It {does} when the data is checked. {key} again: at once, esc: not at all.")
             return
         self._waiting_for_check = None
+        if self._preflighting is plan:
+            return
         bad = refused(check.findings, plan.recipe.data) if check else ()
-        if bad:
-            report = check.structure if check else None
-            self._ask(plan, bad, report.rows if report and not report.exact else None)
-        else:
-            self._launch(plan, base_dir, self.queues)
+        report = check.structure if check else None
+        self._preflighting = plan
+        self._look_and_launch(plan, base_dir, bad, report.rows if report and not report.exact else None)
 
     def launch_if_checked(self, base_dir: Path) -> None:
         """Launch what waits for the check of its data, when that is done."""
@@ -65,15 +75,44 @@ class LaunchingScreen(RehearsingScreen):
 
     def forget_launch(self) -> bool:
         """What waits to be launched is not to be launched; says whether anything waited."""
-        waited, self._waiting_for_check = self._waiting_for_check is not None, None
+        waited = self._waiting_for_check is not None or self._preflighting is not None
+        self._waiting_for_check = self._preflighting = None
+        self._preflight_agreed = False
         return waited
 
     @work
-    async def _ask(self, plan: Plan, bad: Sequence[Finding], rows_read: int | None) -> None:
-        if await self.app.push_screen_wait(ConfirmScreen(
-                "Launch with what is in the data?", findings_text(bad, rows_read), "Launch anyway", "Don't launch")):
+    async def _look_and_launch(self, plan: Plan, base_dir: Path, bad: Sequence[Finding], rows_read: int | None) -> None:
+        """Look at what would go wrong, ask where something would, and launch."""
+        agreed, self._preflight_agreed = self._preflight_agreed, False
+        # A plan that cannot run is refused by the launch, in one sentence.
+        found = [] if plan.problems or agreed else unwell(await self._look(plan, base_dir))
+        if self._preflighting is not plan:
+            return  # it was changed, or not wanted any more
+        if bad or found:
+            passable = may_be_passed(found)
+            detail = [*checks_content(found), *([Content(findings_text(bad, rows_read))] if bad else [])]
+            yes = await self.app.push_screen_wait(ConfirmScreen(
+                _question(found), Content("\n\n").join(detail), "Launch anyway" if passable else None,
+                "Don't launch" if passable else "Back"))
+            if not yes or self._preflighting is not plan:
+                self._preflighting = None
+                return
+        self._preflighting = None
+        if bad:
+            self._preflight_agreed = True
             self.change(allowing(plan.recipe.data, bad))
             self.launch_when_planned()
+        else:
+            self._launch(plan, base_dir, self.queues)
+
+    async def _look(self, plan: Plan, base_dir: Path) -> Sequence[PreflightCheck]:
+        """The preflight; where that takes a while, it is said."""
+        looking = asyncio.create_task(asyncio.to_thread(
+            preflight, plan, base_dir, Surroundings(queued=self.queues)))
+        await asyncio.wait({looking}, timeout=_SILENT_SECONDS)
+        if not looking.done():
+            self.notify("Looking at disk, memory, model, data and Hub first. esc does not start it.")
+        return await looking
 
     @work(thread=True, exclusive=True, group="launch")
     def _launch(self, plan: Plan, base_dir: Path, queue: bool) -> None:
@@ -88,6 +127,14 @@ class LaunchingScreen(RehearsingScreen):
             # The run needs the memory more.
             self.workbench.checks.inspector.close()
             self.app.call_from_thread(self.workbench.watch_run, run)
+
+
+def _question(found: Sequence[PreflightCheck]) -> str:
+    if not may_be_passed(found):
+        return "It cannot start like this"
+    if problems_of(found):
+        return "Launch though it may fail?"
+    return "Launch all the same?" if found else "Launch with what is in the data?"
 
 
 def findings_text(bad: Sequence[Finding], rows_read: int | None = None) -> str:

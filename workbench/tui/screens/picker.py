@@ -13,6 +13,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from workbench.engine.text import one_line
+from workbench.tui.format import plain_title
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -46,7 +49,7 @@ class PickerScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """Filter and list."""
         with Vertical() as panel:
-            panel.border_title = self._title
+            panel.border_title = plain_title(self._title)
             panel.border_subtitle = "type to filter · enter takes · esc closes"
             yield Input(placeholder="filter", compact=True)
             yield OptionList()
@@ -65,7 +68,8 @@ class PickerScreen(ModalScreen[str | None]):
         wanted = words.lower().split()
         for pick in self._picks:
             if all(word in f"{pick.value} {pick.note}".lower() for word in wanted):
-                line = Content.assemble(f"{pick.value:<38} ", (pick.note, "$foreground 55%"))
+                value, note = one_line(pick.value, 200), one_line(pick.note, 200)
+                line = Content.assemble(f"{value:<38} ", (note, "$foreground 55%"))
                 options.add_option(Option(line, id=pick.value))
         options.highlighted = 0 if options.option_count else None
 

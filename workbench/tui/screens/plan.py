@@ -17,6 +17,7 @@ from workbench.engine.hardware.cards import gpu_named
 from workbench.engine.hardware.gpus import Gpu
 from workbench.engine.hardware.host import host_snapshot
 from workbench.engine.planning import Plan, make_plan
+from workbench.tui.format import plain_title
 from workbench.tui.screens.explain import ExplainScreen
 from workbench.tui.screens.picker import PickerScreen
 from workbench.tui.screens.plan_picks import THIS_MACHINE, card_picks, field_picks
@@ -63,7 +64,7 @@ class PlanScreen(RecipeFileScreen):
         """Form, memory, facts."""
         with Horizontal():
             form = PlanForm(self.last_recipe)
-            form.border_title = self.title_of_recipe
+            form.border_title = plain_title(self.title_of_recipe)
             yield form
             with VerticalScroll(id="meaning", can_focus=False):
                 with Vertical(classes="panel", id="memory"):
@@ -112,7 +113,7 @@ class PlanScreen(RecipeFileScreen):
             self.app.call_from_thread(self._show, plan)
 
     def _show(self, plan: Plan) -> None:
-        if plan.recipe is not self.recipe:
+        if plan.recipe is not self.recipe or not self.app.is_running:
             return
         self._plan = plan
         self.query_one(MemoryTable).show(plan)

@@ -9,6 +9,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from workbench.tui.format import plain_title
+
 
 class PromptScreen(ModalScreen[str | None]):
     """Dismissed with what was typed, None when left."""
@@ -30,7 +32,7 @@ class PromptScreen(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """The line."""
         with Vertical() as panel:
-            panel.border_title = self._question
+            panel.border_title = plain_title(self._question)
             panel.border_subtitle = "enter · esc closes"
             yield Input(self._value, compact=True, select_on_focus=False)
 

@@ -94,7 +94,7 @@ def queue_content(row: QueueRow, length: int) -> Content:
     """Place, reason, and for how long."""
     muted = "$foreground 55%"
     reason = "held: others pass it, h lets it start" if row.held else sanitise(row.reason)
-    parts: list[Content | tuple[str, str] | str] = [(f"Number {row.position} of {length} in the queue", "bold")]
+    parts: list[Content | tuple[str, str] | str] = [(f"Queue {row.position} of {length}", "bold")]
     parts += [(" · ", muted), reason] if reason else []
     return Content.assemble(*parts, (f" · waits for {duration(time.time() - row.since)}", muted))
 

@@ -9,6 +9,7 @@ from workbench.engine.paths import recipes_dir
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import load_recipe, save_recipe
 from workbench.engine.runs.directory import RunDirectory
+from workbench.tui.format import plain_title
 from workbench.tui.screens.launching import LaunchingScreen
 from workbench.tui.screens.picker import PickerScreen
 from workbench.tui.screens.plan_picks import recipe_picks
@@ -61,7 +62,7 @@ class RecipeFileScreen(LaunchingScreen):
         self.take_recipe(recipe)
         if self.composed:
             form = self.query_one(PlanForm)
-            form.border_title = self.title_of_recipe
+            form.border_title = plain_title(self.title_of_recipe)
             form.load(recipe)
 
     def action_save(self) -> None:
@@ -81,7 +82,7 @@ class RecipeFileScreen(LaunchingScreen):
                 self.notify(error.message, severity="error", markup=False)
             else:
                 self.path = path
-                self.query_one(PlanForm).border_title = path.name
+                self.query_one(PlanForm).border_title = plain_title(path.name)
                 self.notify(f"Saved {path}", markup=False)
 
         default = str(self.path or Path.cwd() / f"{recipe.name}.yaml")
@@ -104,5 +105,5 @@ class RecipeFileScreen(LaunchingScreen):
         self.path = None if recipes_dir() in path.parents else path
         self.base_dir = Path.cwd() if self.path is None else path.resolve().parent
         form = self.query_one(PlanForm)
-        form.border_title = path.name
+        form.border_title = plain_title(path.name)
         form.load(recipe)

@@ -35,7 +35,7 @@ class RunsScreen(RunActions, QueueingScreen):
         Binding("s", "stop", "Stop"),
         Binding("p", "pause", "Pause"),
         Binding("r", "resume", "Resume"),
-        Binding("c", "chat", "Chat with it"),
+        Binding("c", "chat", "Chat"),
         Binding("d", "delete", "Delete"),
         Binding("space", "mark", "Mark", show=False),
         Binding("slash", "filter", "Filter", key_display="/"),
@@ -105,7 +105,7 @@ class RunsScreen(RunActions, QueueingScreen):
     def _offer_keys(self) -> None:
         # Refreshing builds the footer anew: only when another set of keys makes sense.
         self.query_one(QueueLine).show(self.queue_row, len(self.workbench.queue))
-        offered = tuple(self.check_action(action, ()) for action in (*_MAY, *QUEUE_ACTIONS))
+        offered = tuple(self.check_action(action, ()) for action in (*_MAY, *QUEUE_ACTIONS, "chat"))
         if offered != self._offered:
             self._offered = offered
             self.refresh_bindings()
@@ -115,13 +115,15 @@ class RunsScreen(RunActions, QueueingScreen):
         """What the keys act on: the marked runs, or the one under the cursor."""
         if not self._composed or self._chosen is None:
             return []
-        return [Subject(run.run, run.state, run.state == "crashed" and worker_lives(run.run))
+        return [Subject(run.run, run.state, run.step, run.state == "crashed" and worker_lives(run.run))
                 for run in self.query_one(RunsTable).marked or [self._chosen]]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What is done to runs is offered where it does something, the queue's keys to who waits in it."""
         if (offered := self.offers(action)) is not None:
             return offered
+        if action == "chat" and self.queue_row is not None:
+            return False  # it has learned nothing yet
         return action not in _MAY or any(getattr(subject, _MAY[action]) for subject in self.subjects)
 
     @on(DataTable.RowSelected)
@@ -136,18 +138,11 @@ class RunsScreen(RunActions, QueueingScreen):
 
     def action_resume(self) -> None:
         """Go on with what is chosen; a single run is watched then."""
-        subjects = [subject for subject in self.subjects if subject.may_resume]
-        for subject in subjects:
-            self.workbench.resume_run(subject.run, {}, watch=len(subjects) == 1)
+        self.resume_runs([subject for subject in self.subjects if subject.may_resume])
 
     def action_stop(self) -> None:
         """Ask, then stop what is chosen."""
         self.stop_runs(self.subjects)
-
-    def stop_run(self, subject: Subject) -> None:
-        """Stop one run, and say that it will."""
-        super().stop_run(subject)
-        self.notify(f"{subject.run.name} will stop after its present step.", markup=False)
 
     def action_pause(self) -> None:
         """Pause what is chosen: it can go on later."""
@@ -199,8 +194,8 @@ def _counts(runs: Sequence[RunSummary], shown: int, marked: int) -> Content:
     total = f"{len(runs)} run{'s' if len(runs) != 1 else ''}" if shown == len(runs) else f"{shown} of {len(runs)} runs"
     states = Counter[str](run.state for run in runs)
     parts = [Content.styled(total, "bold")]
+    if marked:
+        parts.append(Content.styled(f"{marked} marked, esc clears", "bold $primary"))
     parts += [Content.styled(f"{states[state]} {state}", style) for state, style in STATE_STYLES.items()
               if state in states]
-    if marked:
-        parts.append(Content.styled(f"{marked} marked, esc clears", "$primary"))
     return Content.styled(" · ", "$foreground 30%").join(parts)

@@ -6,6 +6,7 @@ from textual.binding import Binding, BindingType
 
 from workbench.engine.runs.control import Command, CommandName
 from workbench.engine.runs.directory import RunDirectory
+from workbench.engine.runs.orders import Answer
 from workbench.engine.runs.state import AT_REST
 from workbench.tui.run_reader import Reading, RunReader, resumable
 from workbench.tui.screens.picker import Pick, PickerScreen
@@ -29,7 +30,7 @@ class WatchKeys(RunActions):
         Binding("o", "open_in_plan", "Open in Plan", show=False),
         Binding("w", "command('save')", "Save"),
         Binding("g", "command('sample')", "Sample"),
-        Binding("c", "chat", "Chat with it"),
+        Binding("c", "chat", "Chat"),
         Binding("m", "metric", "Metric"),
         Binding("M,shift+m", "pick_metric", "All metrics", key_display="M", show=False),
         Binding("l", "log_scale", "Log scale", show=False),
@@ -65,7 +66,7 @@ class WatchKeys(RunActions):
         if self.reader is None or self.reading is None:
             return None
         follower = self.reader.follower
-        return Subject(follower.run, follower.name, self.reading.worker_lives)
+        return Subject(follower.run, follower.name, follower.state.step, self.reading.worker_lives)
 
     def offer_keys(self) -> None:
         """Other keys at the foot, where others make sense now."""
@@ -112,21 +113,23 @@ class WatchKeys(RunActions):
         command = super().send(run, name)
         if command is not None:
             self.pending[command.id] = name
-            self.asked = name if name in ("stop", "pause") else self.asked
         return command
+
+    def ordered(self, run: RunDirectory, name: CommandName, answer: Answer) -> None:
+        """Say what comes of an order, and show it before the supervisor does."""
+        super().ordered(run, name, answer)
+        if run == self.shown_run:
+            self.asked = name
 
     def action_resume(self) -> None:
         """Go on with the run where it was; of a pipeline, at the stage that did not finish."""
-        self._resume(apply=False)
+        if self.subject is not None:
+            self.resume_runs([self.subject])
 
     def action_apply(self) -> None:
         """Change the recipe as the post-mortem suggests, and go on with the run."""
-        self._resume(apply=True)
-
-    def _resume(self, apply: bool) -> None:
-        subject, reading = self.subject, self.reading
-        if subject is not None and reading is not None and self.reader is not None:
-            self.resume_after_asking(subject, reading.postmortem, self.reader.follower.state.step, apply)
+        if self.subject is not None:
+            self.resume_runs([self.subject], apply=True)
 
     def action_why(self) -> None:
         """Show the post-mortem, or hide it for what else there is."""

@@ -7,6 +7,7 @@ from textual.containers import Vertical
 
 from workbench.engine.runs.series import MetricSeries
 from workbench.engine.runs.state import RunState
+from workbench.tui.format import plain_title
 from workbench.tui.theme import SERIES_COLORS
 from workbench.tui.widgets.line_chart import LineChart, Series
 
@@ -104,9 +105,9 @@ class MetricPanel(Vertical):
                   for name, color in zip(names, SERIES_COLORS, strict=False)]
         curves += _best(state, names, self._by_time)
         total = state.total_steps if not self._ended else None
-        title = metric_title(self.metric)
-        if title != self.border_title:
-            self.border_title = title
+        shown = plain_title(metric_title(self.metric))
+        if shown.markup != self.border_title:
+            self.border_title = shown
         # A fixed axis does not move under the curve, and only the curve's end is sent to the terminal.
         x_range = (0.0, float(total)) if total and not self._by_time else None
         self.query_one(LineChart).show(curves, x_label="time" if self._by_time else "step", x_range=x_range,

@@ -12,6 +12,7 @@ from workbench.engine.figures import age
 from workbench.engine.recipe_diff import SettingChange, value_words
 from workbench.engine.runs.state import Attempt
 from workbench.engine.text import one_line, sanitise
+from workbench.tui.format import plain_title
 from workbench.tui.run_postmortem import GoodCheckpoint, PostMortem, cause_words
 from workbench.tui.widgets.lines import wrapped
 
@@ -60,8 +61,8 @@ class PostMortemPane(VerticalScroll):
         if self._drawn is not None and fresh.is_same(self._drawn):
             return
         self._drawn = fresh
-        self.border_title = Content(f"Why it {shown.title}").markup
-        self.border_subtitle = Content(f" {'-' if ascii_only else '·'} ".join(ways_on(shown))).markup
+        self.border_title = plain_title(f"Why it {shown.title}")
+        self.border_subtitle = plain_title(f" {'-' if ascii_only else '·'} ".join(ways_on(shown)))
         self.query_one(Static).update(fresh)
 
 

@@ -14,6 +14,7 @@ from workbench.engine.data.examples import Located, Rejected
 from workbench.engine.inspection import RenderedRow
 from workbench.engine.text import sanitise
 from workbench.tui.data_checks import DataCheck
+from workbench.tui.format import plain_title
 from workbench.tui.row_reader import Item
 from workbench.tui.widgets.token_text import Tokens, legend, tokens_content, tokens_note
 
@@ -104,7 +105,7 @@ class RowView(VerticalScroll, can_focus=True):
         self._put(Content(""), [Content("\n\n").join(texts)], legend(False, ascii))
 
     def _entitle(self, item: Item) -> None:
-        self.border_title = Content(f"{sanitise(item.source.rsplit('/', 1)[-1])}:{item.line}").markup
+        self.border_title = plain_title(f"{item.source.rsplit('/', 1)[-1]}:{item.line}")
 
     def _put(self, head: Content, texts: Sequence[Content], foot: Content) -> None:
         self._two = len(texts) > 1

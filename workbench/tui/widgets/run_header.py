@@ -1,6 +1,5 @@
 """The head of the Watch screen: a run's state, progress and latest figures, and what the user should know."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +55,7 @@ class RunHeader(Lines):
         follower = self._follower
         if follower is None:
             return [Content("")] * 3
-        shown = fitting(figures(follower, self._predicted_peak, time.time()), width)
+        shown = fitting(figures(follower, self._predicted_peak), width)
         labels = (" " * _GAP).join(f"{figure.label:>{figure.width}}" for figure in shown)
         values = [Content.styled(f"{figure.value:>{figure.width}}", "$error" if figure.value == "NaN" else "")
                   for figure in shown]
@@ -151,7 +150,7 @@ class Notice(Static):
             self.update(fresh)
 
 
-def figures(follower: RunFollower, predicted_peak: int | None, now: float) -> list[Figure]:
+def figures(follower: RunFollower, predicted_peak: int | None) -> list[Figure]:
     """The latest figures of a run, in the order they are shown; those that it never logs are left out."""
     state, last = follower.state, follower.state.last
     allocated, resident = last("memory/peak_allocated"), last("memory/resident")
@@ -167,7 +166,7 @@ def figures(follower: RunFollower, predicted_peak: int | None, now: float) -> li
         Figure("epoch", epoch, 5, 6),
         Figure("GPU peak", gib(allocated), 9, 2) if allocated is not None else Figure("RAM", gib(resident), 9, 2),
         Figure("predicted", gib(predicted_peak), 9, 7) if allocated is not None and predicted_peak else None,
-        Figure("elapsed", duration(elapsed_seconds(follower, now)), 7, 3),
+        Figure("elapsed", duration(follower.elapsed), 7, 3),
         Figure("ETA", duration(remaining), 7, 1) if not follower.ended else None,
     ]
     return [figure for figure in wanted if figure is not None]
@@ -188,16 +187,6 @@ def fitting(wanted: list[Figure], width: int) -> list[Figure]:
         room -= figure.width + _GAP
         kept.append(figure)
     return [figure for figure in wanted if figure in kept]
-
-
-def elapsed_seconds(follower: RunFollower, now: float) -> float | None:
-    """Seconds from the run's start to its end, or to `now`; up to its last word for a run that crashed."""
-    state = follower.state
-    if follower.name == "crashed":
-        return state.elapsed
-    if state.started is None:
-        return None
-    return (state.ended if state.ended is not None else now) - state.started
 
 
 def eta_seconds(state: RunState) -> float | None:

@@ -35,7 +35,7 @@ class Column:
 class RunsTable(DataTable[Text]):
     """Runs, newest first, with a row cursor that stays on its run."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Watch it")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "Watch")]
 
     def __init__(self) -> None:
         super().__init__(cursor_type="row", cursor_foreground_priority="renderable", cell_padding=1)

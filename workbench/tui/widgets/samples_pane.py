@@ -11,6 +11,7 @@ from textual.widgets import Static
 
 from workbench.engine.runs.state import Sample
 from workbench.engine.text import sanitise
+from workbench.tui.format import plain_title
 
 _NONE_YET = "No answers here yet: the prompts under samples in the recipe are answered while the model learns."
 _NO_SCORES_YET = "No scores here yet: a reward model answers no prompts, it scores some answers at every sampling step."
@@ -83,7 +84,7 @@ class SamplesPane(VerticalScroll):
             self.query_one(Static).update(Content.styled(_NONE_YET if self._answers else _NO_SCORES_YET, _MUTED))
             return
         steps = sorted(self._by_step)
-        self.border_subtitle = Content(f"{steps.index(step) + 1} of {len(steps)} · [ earlier · ] later").markup
+        self.border_subtitle = plain_title(f"{steps.index(step) + 1} of {len(steps)} · [ earlier · ] later")
         before = self._by_step[steps[0]] if step != steps[0] else {}
         parts = [_answer(prompt, text, before.get(prompt), steps[0]) for prompt, text in self._by_step[step].items()]
         self.query_one(Static).update(Content("\n\n").join(parts))

@@ -8,6 +8,7 @@ from textual.widgets import Static
 from workbench.engine.chat_client import Side
 from workbench.engine.chat_conversation import Answer, Turn
 from workbench.engine.text import sanitise
+from workbench.tui.format import plain_title
 
 
 class TurnView(Static):
@@ -47,7 +48,7 @@ class Transcript(VerticalScroll):
 
     def set_title(self, title: str) -> None:
         """The model's id, always in view."""
-        self.border_title = Content(sanitise(title)).markup
+        self.border_title = plain_title(title)
 
     def set_hint(self, text: str) -> None:
         """The words shown while there are no turns."""

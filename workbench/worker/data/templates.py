@@ -4,12 +4,15 @@ In each of ours {% generation %} marks what the assistant says, and the EOS toke
 learned with the answer, so the tuned model learns to stop.
 """
 
-import ctypes
-import threading
+import os
+import resource
+import select
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import psutil
 from jinja2 import TemplateError
 from transformers.tokenization_utils_base import PreTrainedTokenizerBase
 
@@ -82,6 +85,8 @@ _END_OF_TURN = {"chatml": "<|im_end|>", "llama-3": "<|eot_id|>"}
 
 # A template is a program that came with the model; a real one renders in well under a millisecond.
 _SECONDS = 5.0
+_MOST_MEMORY = 512 << 20
+_RENDERED = "rendered"
 _MOST_BYTES = 1_000_000
 _PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
@@ -133,26 +138,44 @@ def _read(wanted: str, base_dir: Path | None) -> str:
 
 
 def _try(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Render a short conversation. Raises InputError when the template raises, or is still busy after seconds."""
-    found: list[Any] = []
+    """Render a short conversation. Raises InputError when the template raises, takes too long or too much memory.
 
-    def render() -> None:
-        try:
-            found.append(tokenizer.apply_chat_template(_PROBE, tokenize=False))
-        except BaseException as error:  # handed to the thread that waits
-            found.append(error)
-
-    thread = threading.Thread(target=render, name="template", daemon=True)
-    thread.start()
-    thread.join(_SECONDS)
-    if not found:
-        # A thread cannot be killed; the compiled template is Python code, which an exception ends.
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+    In a forked child: one multiplication can hold the interpreter for hours, or ask for all the memory there is, and
+    only a process can be ended in the middle of that.
+    """
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writer, _fault_of(tokenizer, name).encode("utf-8", "replace")[:4096])
+        os._exit(0)
+    os.close(writer)
+    try:
+        answered = bool(select.select([reader], [], [], _SECONDS)[0])
+        answer = os.read(reader, 4096).decode(errors="replace") if answered else ""
+    finally:
+        os.close(reader)
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    if not answered:
         raise InputError(f"The chat template of {name} does not come to an end.", _HINT)
-    if isinstance(found[0], BaseException):
-        raise template_error(name, found[0]) from found[0]
-    if not str(found[0]).strip():
-        raise InputError(f"The chat template of {name} renders nothing.", _HINT)
+    if answer != _RENDERED:
+        raise InputError(answer or f"The chat template of {name} ends the process that renders it.", _HINT)
+
+
+def _fault_of(tokenizer: PreTrainedTokenizerBase, name: str) -> str:
+    """What is wrong with the template, in a sentence; `_RENDERED` when nothing is. For the child: it never returns an
+    exception, and limits its own memory."""
+    try:
+        allowed = psutil.Process().memory_info().vms + _MOST_MEMORY
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (allowed, allowed))
+        rendered = tokenizer.apply_chat_template(_PROBE, tokenize=False)
+        return _RENDERED if str(rendered).strip() else f"The chat template of {name} renders nothing."
+    except MemoryError:
+        return f"The chat template of {name} asks for more than {_MOST_MEMORY >> 20} MiB of memory."
+    except BaseException as error:  # the parent waits for a word
+        return template_error(name, error).message
 
 
 _HINT = "Choose another with data.chat_template: chatml, llama-3, alpaca, plain, or a Jinja file."
