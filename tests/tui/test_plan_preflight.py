@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from textual.pilot import Pilot
 
 from tests.tui.inspector import StagedInspector
 from tests.tui.synthetic import SyntheticRun, watch_starts
 from tests.tui.test_data_screen import checked, conversation, until
 from tests.tui.test_plan_data import TRUNCATED, launched, planning
+from tests.tui.test_runs_screen import asked
 from tests.tui.test_watch_screen import watching
 from workbench.engine.preflight import PreflightCheck
 from workbench.engine.recipe import Recipe
@@ -29,18 +29,6 @@ FINE = PreflightCheck("permission", "ok", "Runs can be written.")
 def finds(monkeypatch: pytest.MonkeyPatch, *checks: PreflightCheck) -> None:
     for module in (launching, run_actions):
         monkeypatch.setattr(module, "preflight", lambda *arguments: checks)
-
-
-def question(pilot: Pilot[None]) -> str:
-    assert isinstance(pilot.app.screen, ConfirmScreen)
-    return "\n".join([str(pilot.app.screen.query_one("Vertical").border_title),
-                      *(str(widget.render()) for widget in pilot.app.screen.query("Static, Button"))])
-
-
-async def asked(pilot: Pilot[None]) -> str:
-    await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen) and pilot.app.screen.is_mounted)
-    await pilot.pause(0.1)
-    return question(pilot)
 
 
 async def test_where_all_is_well_nothing_is_asked(tmp_path: Path, launched: list[Recipe],

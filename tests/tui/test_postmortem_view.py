@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.tui.synthetic import SyntheticRun, append_damage, supervised, watch_starts
-from tests.tui.test_runs_screen import until
+from tests.tui.test_runs_screen import asked, until
 from tests.tui.test_watch_screen import header, notice, pane, postmortem, watching
 from workbench.engine.recipe_diff import SettingChange
 from workbench.engine.runs.postmortem import Ending
@@ -68,8 +68,7 @@ async def test_the_change_is_applied_after_a_question_that_shows_it(
     failed = restarted_then_failed(home)
     async with watching(failed.run) as (app, pilot):
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        question = "\n".join(str(widget.render()) for widget in app.screen.query("Static"))
+        question = await asked(pilot)
         assert "training.per_device_train_batch_size  − 4  + 2" in question
         assert "It goes on from its checkpoint of step 100, which was verified." in question
         assert "The 20 steps after that are made again." in question
@@ -92,10 +91,9 @@ async def test_a_checkpoint_that_is_damaged_is_told_before_an_earlier_one_is_tak
         home: Path, started: list[dict[str, Any]]) -> None:
     failed = restarted_then_failed(home)
     (failed.run.checkpoints / "step-00000100" / "optimizer.pt").write_bytes(b"stale")
-    async with watching(failed.run) as (app, pilot):
+    async with watching(failed.run) as (_, pilot):
         await pilot.press("r")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        question = "\n".join(str(widget.render()) for widget in app.screen.query("Static"))
+        question = await asked(pilot)
         assert "optimizer.pt is damaged" in question
         assert "step 50" in question
         await pilot.press("y")
@@ -125,8 +123,7 @@ async def test_without_a_checkpoint_it_says_so_and_asks_before_it_begins_anew(
         assert "10%|#" in postmortem(app)
         assert app.watch_screen.check_action("apply", ()) is False
         await pilot.press("r")
-        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-        assert "the 40 steps it made are made again" in "".join(str(w.render()) for w in app.screen.query("Static"))
+        assert "the 40 steps it made are made again" in await asked(pilot)
         await pilot.press("y")
         await until(pilot, lambda: [request["checkpoint"] for request in started] == [None])
 

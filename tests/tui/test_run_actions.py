@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from tests.tui.synthetic import SyntheticRun, supervised, watch_starts
-from tests.tui.test_runs_screen import finished, rows, runs_screen, until
+from tests.tui.test_runs_screen import asked, finished, rows, runs_screen, until
 from tests.tui.test_watch_screen import header, notice, watching
 from workbench.engine.runs.postmortem import Ending
 from workbench.tui.app import WorkbenchApp
@@ -83,8 +83,7 @@ async def test_several_are_marked_and_stopped_together(home: Path) -> None:
             assert [row[0] for row in rows(app)] == ["■ two", "■ one", "■ done"]
             assert "3 marked" in str(app.screen.query_one("#counts").render())
             await pilot.press("s")
-            await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
-            text = " ".join(str(widget.render()) for widget in app.screen.query("Static"))
+            text = await asked(pilot)
             assert "It ends after its current step; when nothing moves for" in text
             assert "SIGKILL 15s later" in text
             await pilot.press("y")

@@ -40,6 +40,14 @@ async def until(pilot: Pilot[None], true: Callable[[], bool], seconds: float = 5
     raise AssertionError("it did not come true in time")
 
 
+async def asked(pilot: Pilot[None]) -> str:
+    """The question that is asked, once it is: its title, what it means, its answers."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen) and bool(pilot.app.screen.query("Vertical")))
+    await pilot.pause(0.1)
+    return "\n".join([str(pilot.app.screen.query_one("Vertical").border_title),
+                      *(str(widget.render()) for widget in pilot.app.screen.query("Static, Button"))])
+
+
 def rows(app: WorkbenchApp) -> list[list[str]]:
     """The table as text."""
     table = app.screen.query_one(RunsTable)

@@ -10,7 +10,7 @@ from textual.content import Content
 from workbench.engine.errors import RunError, WorkbenchError
 from workbench.engine.figures import gib
 from workbench.engine.planning import Plan
-from workbench.engine.preflight import PreflightCheck, preflight
+from workbench.engine.preflight import PreflightCheck, Surroundings, preflight
 from workbench.engine.recipe import Recipe
 from workbench.engine.runs.control import Command, CommandName, send_command
 from workbench.engine.runs.deletion import delete_run, size_on_disk
@@ -149,7 +149,8 @@ class RunActions(WorkbenchScreen):
 
         def plan(recipe: Recipe) -> Plan:
             made = self.workbench.plan_for(recipe, run.path)
-            found.extend(() if made.problems else unwell(preflight(made, run.path)))
+            around = Surroundings(own_bytes=size_on_disk(run))
+            found.extend(() if made.problems else unwell(preflight(made, run.path, around)))
             return made
 
         return prepare_resume(run, plan, apply=apply), found
