@@ -2,6 +2,7 @@
 
 import errno
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from workbench.engine.runs.postmortem import (
     explain_chain,
     explain_exception,
     explain_exit,
+    explain_hang,
 )
 
 CUDA_OOM = ("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 1 has a total capacity of 79.10 GiB of which 1.25 GiB "
@@ -244,8 +246,10 @@ def test_who_killed_is_told_by_the_kernels_counters() -> None:
     def before(group: int | None, machine: int | None) -> Before:
         return Before(MemoryGroup(kills=group), machine, 0)
 
-    limited = MemoryGroup(limit_bytes=8 << 30, kills=4)
+    limited = MemoryGroup(limit_bytes=8 << 30, kills=4, limit_hits=1)
     assert who_killed(before(3, 9), limited, 10) == ("kernel", "the memory limit of its control group, 8.0 GiB")
+    assert who_killed(before(3, 9), replace(limited, limit_hits=0), 10) \
+        == ("kernel", "the end of the memory here, or the memory limit of its control group, 8.0 GiB")
     assert who_killed(before(4, 9), limited, 10) == ("somebody", "")  # the kernel killed another's process
     assert who_killed(before(None, 9), MemoryGroup(), 10) == ("kernel", "")
     assert who_killed(before(None, 9), MemoryGroup(), 9) == ("somebody", "")
@@ -258,6 +262,17 @@ def test_who_killed_is_told_by_the_kernels_counters() -> None:
     somebody = explain_exit(-signal.SIGKILL, "", False, killer="somebody", recipe=recipe())
     assert (somebody.cause, somebody.changes) == ("killed", {})
     assert "by somebody" in str(somebody.explanation)
+
+
+def test_a_hang_shows_the_frames_it_was_in() -> None:
+    frames = "".join(f'  File "a.py", line {number} in f{number}\n' for number in range(20))
+    log = f"loading\nStack (most recent call first):\n{frames}"
+    ending = explain_hang(30, log, "Go on.", "checkpoints/step-00000001")
+    assert ending.explanation \
+        == "The worker gave no sign of life for 30 minutes, so it was ended; the lines show where it was."
+    assert (len(ending.evidence), ending.evidence[0]) == (MOST_EVIDENCE, 'File "a.py", line 0 in f0')
+    halted = explain_hang(30, "loading\n", "Go on.")
+    assert (halted.evidence, "the lines show" in str(halted.explanation)) == (("loading",), False)
 
 
 def test_a_kill_by_the_kernel_is_no_stop_that_somebody_asked_for() -> None:
@@ -282,9 +297,10 @@ def test_a_worker_that_left_by_itself_is_told_by_its_log() -> None:
     ("4:cpu,memory:/job", {"memory/job/memory.usage_in_bytes": "2000", "memory/job/memory.limit_in_bytes": "9000",
                            "memory/memory.limit_in_bytes": "9223372036854771712",
                            "memory/job/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+                           "memory/job/memory.failcnt": "2",
                            "memory/job/memory.stat": "total_inactive_file 500\n"}),
     # A container: the path is the host's, the group is mounted as the root.
-    ("0::/docker/abc", {"memory.current": "2000", "memory.max": "9000", "memory.events": "oom_kill 3\n",
+    ("0::/docker/abc", {"memory.current": "2000", "memory.max": "9000", "memory.events": "oom 2\noom_kill 3\n",
                         "memory.stat": "inactive_file 500\n"}),
 ])
 def test_a_control_groups_memory_is_read(line: str, files: dict[str, str], tmp_path: Path) -> None:
@@ -295,7 +311,7 @@ def test_a_control_groups_memory_is_read(line: str, files: dict[str, str], tmp_p
     for name, text in files.items():
         (mounts / name).parent.mkdir(parents=True, exist_ok=True)
         (mounts / name).write_text(text)
-    assert memory_group(None, proc, mounts) == MemoryGroup(9000, 1500, 3)
+    assert memory_group(None, proc, mounts) == MemoryGroup(9000, 1500, 3, 2)
     assert memory_group(None, proc, mounts).free_bytes == 7500
     assert machine_kills(proc) == 5
     assert memory_group(None, tmp_path / "nothing", mounts) == MemoryGroup()

@@ -14,12 +14,14 @@ class MemoryGroup:
     """A control group's memory, in bytes; None where there is no limit, or where it cannot be read.
 
     `limit_bytes` is the tightest limit of the group and those above it. `kills` counts the processes of the group that
-    the kernel killed for lack of memory, the group's own or the machine's.
+    the kernel killed for lack of memory, the group's own or the machine's; `limit_hits` how often the group's own limit
+    was in the way of an allocation.
     """
 
     limit_bytes: int | None = None
     used_bytes: int | None = None
     kills: int | None = None
+    limit_hits: int | None = None
 
     @property
     def free_bytes(self) -> int | None:
@@ -32,8 +34,9 @@ class MemoryGroup:
 def memory_group(pid: int | None = None, proc: Path = _PROC, mounts: Path = _MOUNTS) -> MemoryGroup:
     """The memory control group of a process, by default this one. Never raises."""
     for path, names in _groups(pid, proc, mounts):
+        hits = _entry(path / names.events, "oom") if names is _V2 else _number(path / "memory.failcnt")
         return MemoryGroup(_tightest(path, mounts, names.limit), _used(path, names),
-                           _entry(path / names.events, "oom_kill"))
+                           _entry(path / names.events, "oom_kill"), hits)
     return MemoryGroup()
 
 

@@ -73,7 +73,11 @@ def who_killed(before: Before, group: MemoryGroup, machine: int | None) -> tuple
 
     The group's own counter decides. Where it cannot be read the machine's does, and a kill anywhere on it counts.
     """
-    limit = f"the memory limit of its control group, {gib(group.limit_bytes)}" if group.limit_bytes else ""
+    limit = ""
+    if group.limit_bytes:
+        hit = (group.limit_hits or 0) > (before.group.limit_hits or 0)
+        limit = f"{'' if hit else 'the end of the memory here, or '}the memory limit of its control group, " \
+                f"{gib(group.limit_bytes)}"
     if before.group.kills is not None and group.kills is not None:
         return ("kernel", limit) if group.kills > before.group.kills else ("somebody", "")
     if before.machine_kills is not None and machine is not None:
