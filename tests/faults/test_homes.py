@@ -129,5 +129,6 @@ def test_a_thousand_runs_are_listed_in_bounded_memory(home: Path) -> None:
     assert len(found) == 1000
     assert [run.id for run in found] == sorted((run.id for run in found), reverse=True)
     assert {run.state for run in found} == {"finished"}
-    assert kept < 3_000 * 1000
+    # What is listed, and what is remembered of runs at rest: 45 MB for ten thousand.
+    assert kept < 6_000 * 1000
     assert most - kept < 2 << 20

@@ -85,8 +85,7 @@ async def test_runs_and_watch(size: tuple[int, int], ended: bool, home: Path, mo
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("row", [
     {"messages": [{"role": "user", "content": EVIL}, {"role": "assistant", "content": EVIL}]},
-    {EVIL: EVIL, "other": EVIL}, {"prompt": EVIL, "completion": EVIL, EVIL: [EVIL, {EVIL: EVIL}]}, {"text": EVIL},
-    EVIL])
+    {EVIL: EVIL, "other": [EVIL, {EVIL: EVIL}]}, EVIL])
 async def test_data(size: tuple[int, int], row: Any, tmp_path: Path, inspector: StagedInspector,
                     monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"rows{EVIL[:40]}.jsonl".replace("/", "")
