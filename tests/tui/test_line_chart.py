@@ -105,6 +105,9 @@ async def test_any_size(size: tuple[int, int]) -> None:
             assert all(strip.cell_length == chart.size.width for strip in strips)
             assert chart.text.isascii() == ascii_only or chart.size.width < 12
         await pilot.resize_terminal(33, 11)
+        async with asyncio.timeout(10):
+            while chart.size.width != 33:
+                await pilot.pause(0.02)
         assert [len(line) for line in chart.text.splitlines()] == [33] * 10
 
 
@@ -200,10 +203,13 @@ class Terminal(HeadlessDriver):
 
 
 async def shows(driver: Terminal, chart: LineChart) -> None:
-    """Wait until the terminal shows what the chart holds, on a machine that may have more to do."""
+    """Wait until the terminal shows what the chart holds and nothing more comes, on a machine that may have more to
+    do."""
+    sent = -1
     async with asyncio.timeout(10):
-        while "\n".join("".join(row) for row in driver.screen[1:]) != chart.text:
-            await asyncio.sleep(0.02)
+        while sent != driver.bytes or "\n".join("".join(row) for row in driver.screen[1:]) != chart.text:
+            sent = driver.bytes
+            await asyncio.sleep(0.1)
 
 
 @pytest.mark.parametrize("trimmed", [True, False])
