@@ -1,5 +1,6 @@
 """How a worker is made to stop: asked, then told, then ended, each after a stated time in which nothing moved."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -84,8 +85,18 @@ def stop_patience(run: RunDirectory) -> float:
 
 def work_done(run: RunDirectory) -> tuple[int, int]:
     """Bytes in the journal, and bytes of what is being saved: they grow while the worker lives and works."""
-    partial = [path for root in (run.path, run.checkpoints) for path in root.glob(".partial-*/**/*")]
-    return size_of(run.events), sum(map(size_of, partial))
+    # Not by glob: what is given its name while it is looked at would end the look, and with it the supervisor.
+    saving = sum(size_of(Path(folder) / name) for root in (run.path, run.checkpoints)
+                 for partial in _names(root) if partial.startswith(".partial-")
+                 for folder, _, names in os.walk(root / partial) for name in names)
+    return size_of(run.events), saving
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def size_of(path: Path) -> int:
