@@ -25,7 +25,7 @@ from workbench.engine.runs.queue import CPU, Device, environment_of
 from workbench.engine.runs.queue_wait import find_device, keep_device
 from workbench.engine.runs.reserve import cut_log, is_full, keep_reserve, release_reserve
 from workbench.engine.runs.store import beat_age, read_json
-from workbench.engine.runs.waiting import stopped_before_its_turn, wait_for_previous
+from workbench.engine.runs.waiting import stopped_before_its_turn, stopped_while_paused, wait_for_previous
 from workbench.engine.runs.worker_process import WorkerProcess, living_worker
 from workbench.engine.streams import redact_streams
 
@@ -214,7 +214,7 @@ class Supervisor:
             self._run.beat.unlink(missing_ok=True)
         rest = find_rest(self._run.events)
         if rest is not None and rest["type"] == "paused":
-            return "paused"
+            return self._end(stopped_while_paused()) if self._escalation.asked else "paused"
         ending = rest or ending_of(self._run, self._before, worker.returncode, self._escalation.asked,
                                    hung_minutes(self._recipe) if self._hung else None).to_event()
         decision = self._go_on_after(ending, worker)

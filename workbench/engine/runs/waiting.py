@@ -65,3 +65,8 @@ def stopped_before_its_turn(run: RunDirectory) -> Ending:
     it = "it and what comes after it" if stage_of(run) else "it"
     return Ending("stopped", explanation="Stopped on request, before its turn came.",
                   suggestion=f"Start {it} again: workbench resume {run.id}")
+
+
+def stopped_while_paused() -> Ending:
+    """The end of a run that was asked to stop when it had come to rest for a pause."""
+    return Ending("stopped", explanation="Stopped on request while it was paused.")
