@@ -10,6 +10,7 @@ from typing import Any, Literal
 from workbench.engine.figures import duration
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import decode_number, read_tail
+from workbench.engine.runs.postmortem import WHERE_ARE_YOU
 from workbench.engine.runs.state import STALL_SECONDS
 from workbench.engine.runs.store import beat_age
 from workbench.engine.runs.worker_process import living_worker
@@ -69,6 +70,30 @@ class Escalation:
         if self.phase == "terminating" and waited > self._grace:
             self.phase = "killing"
         return (signal.SIGKILL,) if self.phase == "killing" else ()
+
+
+class Silence:
+    """Decides which signals a worker gets that gives no sign of life. Mutable: it remembers what was done."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """When the worker starts, or is taken over."""
+        self._clock = clock
+        self._since = clock()
+        self._asked = False
+        self.ended = False
+        """Whether it was ended for its silence."""
+
+    def due(self, minutes: float | None, silent: float | None) -> signal.Signals | None:
+        """The signal to send now: first one that asks it where it is, which goes into its log, then SIGKILL.
+
+        `minutes` is how long it may be silent, None for ever; `silent` the seconds that it is, None where it has given
+        no sign yet.
+        """
+        if minutes is None or (self._clock() - self._since if silent is None else silent) <= minutes * 60:
+            self._asked = self.ended = False
+            return None
+        self.ended, self._asked = self._asked, True
+        return signal.SIGKILL if self.ended else WHERE_ARE_YOU
 
 
 def stop_patience(run: RunDirectory) -> float:
