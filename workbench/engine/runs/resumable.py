@@ -60,12 +60,14 @@ def faults(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ..
 
     Reads every file of the checkpoint, and some of the data and the model.
     """
-    if damaged := tuple(damage(checkpoint)):
-        return damaged
+    return tuple(damage(checkpoint)) or unlike(run, recipe, checkpoint)
+
+
+def unlike(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ...]:
+    """As `faults`, of a checkpoint that was found whole just now: of a large model that takes minutes."""
     manifest = read_json(checkpoint / MANIFEST)
-    found = [*_of_settings(manifest["settings"], recipe, step_of(checkpoint) or 0),
-             *_of_content(manifest, run, recipe), *_of_versions(manifest.get("versions"))]
-    return tuple(found)
+    return (*_of_settings(manifest["settings"], recipe, step_of(checkpoint) or 0),
+            *_of_content(manifest, run, recipe), *_of_versions(manifest.get("versions")))
 
 
 def notes(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ...]:
