@@ -22,6 +22,7 @@ from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.rewards import reward_source
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
+from workbench.engine.runs.escalation import size_of
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.liveness import NOT_OURS, acquire_lock, lock_holder, release_lock
 from workbench.engine.runs.postmortem import Ending
@@ -182,7 +183,7 @@ def _start(command: Sequence[str], run: RunDirectory, request: Path | None, last
     while time.monotonic() < deadline:
         ended = supervisor.poll()
         # The request goes once the journal says that the run goes on: before, it still looks as if it had ended.
-        taken = not request.exists() if request is not None else run.events.exists()
+        taken = not request.exists() if request is not None else size_of(run.events) > 0
         if taken and (ended in (0, 1) or (ended is None and lock_holder(run.lock) == supervisor.pid)):
             return _IN_CHARGE
         if ended is not None:
