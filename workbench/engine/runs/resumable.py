@@ -118,7 +118,8 @@ def _of_settings(before: Mapping[str, Any], recipe: Recipe, step: int) -> Iterat
         if rows != recipe.effective_batch_size:
             yield (f"A step took {rows} rows (per_device_train_batch_size × gradient_accumulation_steps), and would "
                    f"take {recipe.effective_batch_size}.")
-    if 0 < recipe.training.max_steps <= step:
+    # One of the last step is gone on from: its worker may have died over saving the result.
+    if 0 < recipe.training.max_steps < step:
         yield f"training.max_steps is {recipe.training.max_steps}, and the checkpoint is of step {step}."
     for name, (was, now) in changed.items():
         if not _is_free(name, recipe):
