@@ -27,6 +27,7 @@ from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.liveness import NOT_OURS, acquire_lock, lock_holder, release_lock
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue_file import join_queue
+from workbench.engine.runs.reserve import has_room
 from workbench.engine.runs.scope import scope_command
 
 _START_SECONDS = 20.0
@@ -167,6 +168,9 @@ def start_supervisor(run: RunDirectory, *arguments: str, token: str | None = Non
         raise RunError(f"{run.id} is already running: somebody else was quicker.",
                        f"Watch it: workbench watch {run.id}")
     lines = run.supervisor_log.read_bytes()[said:].decode(errors="replace").strip().splitlines()
+    if not lines and not has_room(run):  # what it had to say is on the same disk
+        raise RunError(f"The supervisor of {run.id} did not start: the disk is full, on which {run.path} is.",
+                       "Free some space, then try again.")
     raise RunError(f"The supervisor of {run.id} did not start: {lines[-1] if lines else 'it said nothing'}.",
                    f"See {run.supervisor_log}.")
 

@@ -1,5 +1,6 @@
 """The supervisor: one small process per run that outlives the screen, minds the worker and records how it ended."""
 
+import errno
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from workbench.engine.runs.liveness import NOT_OURS, acquire_lock
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue import CPU, Device, environment_of
 from workbench.engine.runs.queue_wait import find_device, keep_device
-from workbench.engine.runs.reserve import cut_log, is_full, keep_reserve, release_reserve
+from workbench.engine.runs.reserve import cut_log, has_room, is_full, keep_reserve, release_reserve
 from workbench.engine.runs.store import beat_age, read_json
 from workbench.engine.runs.waiting import stopped_before_its_turn, stopped_while_paused, wait_for_previous
 from workbench.engine.runs.worker_process import WorkerProcess, living_worker
@@ -105,6 +106,8 @@ class Supervisor:
         """Do as was asked. The request goes last: whoever waits for that finds a run that goes on."""
         assert self._token is not None
         self._beat(force=True)  # what the supervisor before left behind must not look like a stall
+        if not has_room(self._run):  # before anything is moved that the journal could then not tell of
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._run.path))
         if request.recipe is not None:
             replace_recipe(self._run, request.recipe, request.plan)
             self._recipe = request.recipe
