@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.stand_ins import WORKER, identity, look, new_run, supervise, trained, wait_for
+from tests.faults.stand_ins import TRAINS, WORKER, identity, look, new_run, supervise, trained, wait_for
 from workbench.cli_support import last_lines
+from workbench.engine.errors import RunError
 from workbench.engine.runs import aftermath
 from workbench.engine.runs.aftermath import FULL_DISK_SECONDS, last_word
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
-from workbench.engine.runs.going_on import newest_checkpoint
+from workbench.engine.runs.going_on import ResumeRequest, checkpoint_at, newest_checkpoint, saved_steps
 from workbench.engine.runs.journal import find_ending
+from workbench.engine.runs.launcher import start_supervisor
 from workbench.engine.runs.liveness import lock_holder
-from workbench.engine.runs.orders import stop_run
+from workbench.engine.runs.orders import pause_run, stop_run
 from workbench.engine.runs.reserve import RESERVE_BYTES, cut_log, has_room, keep_reserve, release_reserve
 from workbench.engine.runs.store import read_status
 
@@ -163,3 +165,24 @@ sys.exit("\\nthe very last words")
     assert len(last_lines(run.log, 1)) == 1
     run.log.unlink()
     assert not cut_log(run)
+
+
+def test_who_cannot_say_that_it_goes_on_moves_nothing(small_disk: Path) -> None:
+    run = new_run()
+    process = supervise(run, TRAINS)
+    wait_for(trained(run, 12))
+    pause_run(run)
+    assert process.wait(20) == 0
+    saved = saved_steps(run)
+    assert len(saved) > 2
+    ResumeRequest(checkpoint_at(saved[-1]), saved[-1]).write(run, "0a")
+    fill(small_disk / "others")
+    with pytest.raises(RunError, match="the disk is full"):
+        start_supervisor(run, token="0a")
+    assert saved_steps(run) == saved
+    assert look(run).name == "paused"
+    (small_disk / "others").unlink()
+    process = supervise(run, TRAINS, "0a")
+    wait_for(lambda: saved_steps(run)[-1] == saved[-1] and list(run.checkpoints.glob("abandoned-*")))
+    stop_run(run)
+    assert process.wait(20) == 0

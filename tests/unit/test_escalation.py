@@ -4,7 +4,8 @@ from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGTERM
 
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.escalation import LONGEST_SAVE_SECONDS, Escalation, stop_patience
+from workbench.engine.runs.escalation import LONGEST_SAVE_SECONDS, Escalation, Silence, stop_patience
+from workbench.engine.runs.postmortem import WHERE_ARE_YOU
 
 
 class Clock:
@@ -78,3 +79,17 @@ def test_a_long_step_is_waited_for_and_loading_is_none(tmp_path: Path) -> None:
     assert stop_patience(run) == 60
     run.events.write_text(write + '\n{"type":"memory","elapsed":915}\n{"type":"step","elapsed":1155}\n')
     assert stop_patience(run) == 720
+
+
+def test_silence_is_asked_about_and_then_ended_unless_it_was_broken() -> None:
+    now = [0.0]
+    silence = Silence(lambda: now[0])
+    now[0] = 61.0
+    assert silence.due(None, 1000.0) is None, "nobody allowed it"
+    assert silence.due(1.0, 60.0) is None
+    assert silence.due(1.0, None) == WHERE_ARE_YOU, "no sign since it was started"
+    assert silence.due(1.0, 2.0) is None, "it speaks again"
+    assert silence.due(1.0, 62.0) == WHERE_ARE_YOU, "and is asked anew"
+    assert not silence.ended
+    assert silence.due(1.0, 62.3) == SIGKILL
+    assert silence.ended

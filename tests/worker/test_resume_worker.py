@@ -1,5 +1,6 @@
 """What a worker does when it is told to pause, to stop and to save, and when it is started again."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,3 +142,22 @@ def test_a_run_has_one_worker_which_shows_that_it_lives(model: Path, home: Path)
     assert work(new_run(model, "training.max_steps=1")) == 0
     done = max(home.glob("runs/*/beat"))
     assert beat_age(RunDirectory(done.parent)) < 60
+
+
+def test_a_death_over_the_result_costs_neither_it_nor_a_step(model: Path, home: Path) -> None:
+    run = new_run(model, "training.save_steps=11", "training.eval_steps=null")
+    assert work(run) == 0, run.log.read_text()[-3000:]
+    told = story(run)
+    # As it stood when the last checkpoint was written, and nothing after it.
+    shutil.rmtree(run.model)
+    lines = run.events.read_bytes().splitlines(keepends=True)
+    last = next(number for number, line in enumerate(lines) if b'"type":"checkpoint"' in line)
+    run.events.write_bytes(b"".join(lines[:last + 1]))
+    *kept, final = run.samples.read_bytes().splitlines(keepends=True)
+    assert b'"step":11' in final
+    run.samples.write_bytes(b"".join(kept))
+    assert work(run, go_on(run)) == 0, run.log.read_text()[-3000:]
+    assert events(run, "ended")[-1]["outcome"] == "finished"
+    assert verify(run.model) is None
+    assert story(run) == told
+    assert not [alert for alert in events(run, "alert") if "nothing was learned" in alert["message"]]

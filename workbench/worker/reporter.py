@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from workbench.engine.errors import RunError
 from workbench.engine.redaction import redact
 from workbench.engine.runs.control import Command
 from workbench.engine.runs.directory import RunDirectory
@@ -37,6 +38,12 @@ class Reporter:
         """Whether the journal holds these words, of which it may have a million lines."""
         with self.run.events.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as journal:
             return journal.find(words.encode()) >= 0
+
+    def refuse_lost_run(self) -> None:
+        """Raise RunError where the run's directory was deleted or moved: nobody would see what comes, or could stop
+        it, and a checkpoint would make half a run of it."""
+        if not self._journal.in_place:
+            raise RunError(f"The journal of {self.run.id} is not in {self.run.path} any more, so training ends.")
 
     def phase(self, phase: str) -> None:
         """What happens before the first step, in words for the header."""

@@ -22,14 +22,17 @@ from workbench.worker.loading import SCORE_HEAD, load_model
 from workbench.worker.progress import Progress
 
 
-def train(trainer: Trainer, progress: Progress, checkpoint: Path | None) -> None:
-    """Train to the end; from a checkpoint that verifies, as if it had never been interrupted. Raises RunError."""
+def train(trainer: Trainer, progress: Progress, checkpoint: Path | None,
+          stopped_early: Callable[[], bool] = lambda: False) -> None:
+    """Train to the end; from a checkpoint that verifies, as if it had never been interrupted. `stopped_early`: whether
+    what was restored from it had come to its end. Raises RunError."""
     if checkpoint is None:
         trainer.train()
         return
     progress.go_on_from(checkpoint)
     trainer.args.eval_on_start = False
     trainer._load_from_checkpoint = lambda path, model=None: load_weights(trainer.model, Path(path))
+    trainer._run_epoch = _unless_done(trainer, checkpoint, trainer._run_epoch, stopped_early)
     trainer._load_optimizer_and_scheduler = _at_the_recipes_rate(trainer, trainer._load_optimizer_and_scheduler)
     if not hasattr(trainer.train_dataset, "__len__"):
         trainer._init_training_state = _at_its_place(trainer, progress, trainer._init_training_state)
@@ -82,3 +85,25 @@ def _at_its_place(trainer: Trainer, progress: Progress, begin: Callable[..., Any
         return epoch, steps * int(trainer.args.gradient_accumulation_steps)
 
     return begun
+
+
+def _unless_done(trainer: Trainer, checkpoint: Path, run: Callable[..., None],
+                 stopped_early: Callable[[], bool]) -> Callable[..., None]:
+    """An epoch, where a step is left: transformers looks for the end behind each step, and would make one too many."""
+
+    def run_epoch(*, model: nn.Module, trial: Any, epoch: int, ignore_keys_for_eval: Any, start_time: float,
+                  **others: Any) -> None:
+        over = trainer.state.global_step >= trainer.state.max_steps
+        if not over and not stopped_early():
+            run(model=model, trial=trial, epoch=epoch, ignore_keys_for_eval=ignore_keys_for_eval,
+                start_time=start_time, **others)
+            return
+        trainer.control.should_training_stop = True
+        if over and not stopped_early():
+            # Where the last step is none of an epoch, what is due at an epoch's end comes after its checkpoint.
+            trainer._load_rng_state(str(checkpoint))
+            trainer.control = trainer.callback_handler.on_epoch_end(trainer.args, trainer.state, trainer.control)
+            trainer._maybe_log_save_evaluate(trainer._tr_loss, None, model, trial, epoch, ignore_keys_for_eval,
+                                             start_time)
+
+    return run_epoch

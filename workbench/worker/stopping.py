@@ -8,8 +8,9 @@ from workbench.engine.runs.artefacts import step_of
 from workbench.engine.runs.directory import RunDirectory
 
 
-class StopRequestedError(Exception):
-    """The run was told to stop before it could train."""
+class StopRequestedError(BaseException):
+    """The run was told to stop before it could train. No Exception: it is raised wherever a library is, which would
+    take it for a failure of its own, and say so or go on."""
 
 
 class PauseRequestedError(Exception):

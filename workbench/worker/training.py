@@ -70,7 +70,8 @@ class _Training:
         trainer = self._build_trainer()
         self._control.check_before_training()
         try:
-            resuming.train(trainer, self._progress, self._beginning.checkpoint)
+            resuming.train(trainer, self._progress, self._beginning.checkpoint,
+                           lambda: self._evaluation.stopped_early)
         except NonFiniteLossError:
             self._checkpoints.set_aside_poisoned()
             raise

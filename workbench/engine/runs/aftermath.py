@@ -13,6 +13,7 @@ from workbench.engine.runs.inquest import Before, ending_of_hang, ending_of_work
 from workbench.engine.runs.journal import Event, Journal
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.reserve import has_room, is_full, release_reserve
+from workbench.engine.text import one_line
 
 # How long a last word waits for room on a full disk, after the room kept for it was not enough.
 FULL_DISK_SECONDS = 60.0
@@ -57,6 +58,18 @@ def ending_of(run: RunDirectory, before: Before, returncode: int | None, stoppin
     if ending.cause == "error" and not has_room(run):
         return Ending("failed", "disk", f"The disk is full: {run.path}", f"Free some space, then go on: {go_on}")
     return ending
+
+
+def ending_of_supervisor(run: RunDirectory, error: Exception) -> Ending:
+    """The ending of a run whose supervisor met what it could not go on after, while no worker was there."""
+    go_on = f"workbench resume {run.id}"
+    if isinstance(error, OSError) and is_full(error):
+        return Ending("failed", "disk", f"The disk is full: {error.filename or run.path}",
+                      f"Free some space, then go on: {go_on}")
+    words = f"{error.strerror}: {error.filename or run.path}" if isinstance(error, OSError) else \
+        one_line(f"{type(error).__name__}: {error}", 200)
+    return Ending("failed", "error", f"Its supervisor could not go on. {words}",
+                  f"See {run.supervisor_log}, then go on: {go_on}")
 
 
 def prepare_restart(run: RunDirectory, decision: Restart, ending: Event, recipe: Mapping[str, Any]) -> str | None:

@@ -80,7 +80,8 @@ def decide(failure: Failure, recipe: Mapping[str, Any], attempts: Attempts) -> R
     batch, steps = training.get(_BATCH), training.get(_ACCUMULATION)
     out_of_memory = failure.cause == "oom"
     if out_of_memory and allowed.get("halve_batch"):
-        if isinstance(batch, int) and isinstance(steps, int) and batch > 1 and batch % 2 == 0:
+        fewest = 2 if recipe.get("objective") == "kto" else 1  # as objective_checks.py asks for
+        if isinstance(batch, int) and isinstance(steps, int) and batch % 2 == 0 and batch // 2 >= fewest:
             return Restart(None, None, {f"training.{_BATCH}": batch // 2, f"training.{_ACCUMULATION}": steps * 2})
         if not failure.by_signal:
             return NoRestart(f"Its batch of {batch} cannot be halved any more.")

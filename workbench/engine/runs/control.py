@@ -38,14 +38,23 @@ def send_command(run: RunDirectory, name: CommandName) -> Command:
     line = orjson.dumps({"id": command.id, "command": name, "time": round(time.time(), 3)}) + b"\n"
     # One write under O_APPEND: two screens cannot tear each other's lines.
     try:
-        descriptor = os.open(run.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        while not _append(run, line):
+            pass
     except OSError as error:
         raise RunError(f"{run.id} cannot be told to {name}: {error.strerror}.") from None
     return command
+
+
+def _append(run: RunDirectory, line: bytes) -> bool:
+    """Whether it stands where commands are read: a supervisor may have set the file aside between the two."""
+    descriptor = os.open(run.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, line)
+        return os.path.samestat(os.fstat(descriptor), os.stat(run.control))
+    except FileNotFoundError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 class ControlReader:

@@ -1,5 +1,6 @@
 """How a worker is made to stop: asked, then told, then ended, each after a stated time in which nothing moved."""
 
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any, Literal
 from workbench.engine.figures import duration
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.journal import decode_number, read_tail
+from workbench.engine.runs.postmortem import WHERE_ARE_YOU
 from workbench.engine.runs.state import STALL_SECONDS
 from workbench.engine.runs.store import beat_age
 from workbench.engine.runs.worker_process import living_worker
@@ -70,6 +72,30 @@ class Escalation:
         return (signal.SIGKILL,) if self.phase == "killing" else ()
 
 
+class Silence:
+    """Decides which signals a worker gets that gives no sign of life. Mutable: it remembers what was done."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """When the worker starts, or is taken over."""
+        self._clock = clock
+        self._since = clock()
+        self._asked = False
+        self.ended = False
+        """Whether it was ended for its silence."""
+
+    def due(self, minutes: float | None, silent: float | None) -> signal.Signals | None:
+        """The signal to send now: first one that asks it where it is, which goes into its log, then SIGKILL.
+
+        `minutes` is how long it may be silent, None for ever; `silent` the seconds that it is, None where it has given
+        no sign yet.
+        """
+        if minutes is None or (self._clock() - self._since if silent is None else silent) <= minutes * 60:
+            self._asked = self.ended = False
+            return None
+        self.ended, self._asked = self._asked, True
+        return signal.SIGKILL if self.ended else WHERE_ARE_YOU
+
+
 def stop_patience(run: RunDirectory) -> float:
     """Seconds without a sign of progress after which a worker that was asked to stop is told by SIGTERM: 60, and more
     where its steps take longer, since a step that is broken off is lost."""
@@ -84,8 +110,18 @@ def stop_patience(run: RunDirectory) -> float:
 
 def work_done(run: RunDirectory) -> tuple[int, int]:
     """Bytes in the journal, and bytes of what is being saved: they grow while the worker lives and works."""
-    partial = [path for root in (run.path, run.checkpoints) for path in root.glob(".partial-*/**/*")]
-    return size_of(run.events), sum(map(size_of, partial))
+    # Not by glob: what is given its name while it is looked at would end the look, and with it the supervisor.
+    saving = sum(size_of(Path(folder) / name) for root in (run.path, run.checkpoints)
+                 for partial in _names(root) if partial.startswith(".partial-")
+                 for folder, _, names in os.walk(root / partial) for name in names)
+    return size_of(run.events), saving
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def size_of(path: Path) -> int:

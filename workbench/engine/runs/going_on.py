@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -96,7 +97,7 @@ def times_resumed(run: RunDirectory) -> int:
     """How often the run was resumed so far. By the bytes: whoever resumes ten million events waits for this."""
     mark = b'"type":"resumed"'  # in a text of an event its quotes would be escaped
     found, rest = 0, b""
-    with run.events.open("rb") as file:
+    with suppress(FileNotFoundError), run.events.open("rb") as file:  # somebody's, lost: its checkpoints are there
         while block := file.read(1 << 20):
             found += (rest + block).count(mark)
             rest = (rest + block)[1 - len(mark):]

@@ -76,6 +76,14 @@ class Journal:
             raise OSError(error.errno, error.strerror, str(self._path)) from None
         self._torn = False
 
+    @property
+    def in_place(self) -> bool:
+        """Whether what is written is still found under the journal's name: not where its run was deleted or moved."""
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
         """Close the file."""
         os.close(self._file)

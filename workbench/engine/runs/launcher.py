@@ -22,10 +22,12 @@ from workbench.engine.recipe_file import recipe_to_yaml
 from workbench.engine.rewards import reward_source
 from workbench.engine.runs.chain import StageOf
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
+from workbench.engine.runs.escalation import size_of
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.liveness import NOT_OURS, acquire_lock, lock_holder, release_lock
 from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue_file import join_queue
+from workbench.engine.runs.reserve import has_room
 from workbench.engine.runs.scope import scope_command
 
 _START_SECONDS = 20.0
@@ -166,6 +168,9 @@ def start_supervisor(run: RunDirectory, *arguments: str, token: str | None = Non
         raise RunError(f"{run.id} is already running: somebody else was quicker.",
                        f"Watch it: workbench watch {run.id}")
     lines = run.supervisor_log.read_bytes()[said:].decode(errors="replace").strip().splitlines()
+    if not lines and not has_room(run):  # what it had to say is on the same disk
+        raise RunError(f"The supervisor of {run.id} did not start: the disk is full, on which {run.path} is.",
+                       "Free some space, then try again.")
     raise RunError(f"The supervisor of {run.id} did not start: {lines[-1] if lines else 'it said nothing'}.",
                    f"See {run.supervisor_log}.")
 
@@ -182,7 +187,7 @@ def _start(command: Sequence[str], run: RunDirectory, request: Path | None, last
     while time.monotonic() < deadline:
         ended = supervisor.poll()
         # The request goes once the journal says that the run goes on: before, it still looks as if it had ended.
-        taken = not request.exists() if request is not None else run.events.exists()
+        taken = not request.exists() if request is not None else size_of(run.events) > 0
         if taken and (ended in (0, 1) or (ended is None and lock_holder(run.lock) == supervisor.pid)):
             return _IN_CHARGE
         if ended is not None:

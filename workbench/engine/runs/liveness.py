@@ -4,6 +4,7 @@ import fcntl
 import os
 import struct
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ NOT_OURS = 3
 # struct flock: Linux puts type and whence first, the BSDs and macOS put them last.
 _FLOCK = "hhqqi" if sys.platform.startswith("linux") else "qqihh"
 
-
 _own: dict[Path, int] = {}
 """Locks that this process holds, and its pid: a forked child holds none of them."""
+_looks = threading.Lock()
+"""Held while a lock's file is open: a thread of a screen that only looks would give away what another one takes."""
 
 
 def acquire_lock(path: Path) -> int | None:
@@ -26,28 +28,33 @@ def acquire_lock(path: Path) -> int | None:
     POSIX record locks are dropped when the process closes *any* descriptor of the file: the holder must never
     open it again. They are not inherited by children, so a data-loader worker cannot keep a dead run alive.
     """
-    if _own.get(path) == os.getpid():
-        return None
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    _own[path] = os.getpid()
-    return descriptor
+    with _looks:
+        if _own.get(path) == os.getpid():
+            return None
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        _own[path] = os.getpid()
+        return descriptor
 
 
 def release_lock(path: Path, descriptor: int) -> None:
     """Give back a lock that `acquire_lock` gave."""
-    _own.pop(path, None)
-    os.close(descriptor)
+    with _looks:
+        _own.pop(path, None)
+        os.close(descriptor)
 
 
 def lock_holder(path: Path) -> int | None:
     """The pid of the process that holds the lock, None when nobody does. Asks without taking the lock."""
-    if _own.get(path) == os.getpid():
-        return os.getpid()
+    with _looks:
+        return os.getpid() if _own.get(path) == os.getpid() else _holder(path)
+
+
+def _holder(path: Path) -> int | None:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:

@@ -13,8 +13,8 @@ from workbench.engine.runs.escalation import stop_deadline
 from workbench.engine.runs.journal import Journal, find_rest
 from workbench.engine.runs.launcher import start_supervisor
 from workbench.engine.runs.liveness import ProcessIdentity, acquire_lock, lock_holder, release_lock
-from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.store import read_status, summarise
+from workbench.engine.runs.waiting import stopped_while_paused
 from workbench.engine.runs.worker_process import living_worker, noted_worker
 from workbench.engine.text import one_line
 
@@ -79,8 +79,7 @@ def _stop_paused(run: RunDirectory) -> Answer:
         raise RunError(f"{run.id} goes on again just now.", f"Stop it then: workbench stop {run.id}")
     try:
         with Journal(run.events) as journal:
-            journal.append("ended", durable=True,
-                           **Ending("stopped", explanation="Stopped on request while it was paused.").to_event())
+            journal.append("ended", durable=True, **stopped_while_paused().to_event())
     except OSError as error:
         raise RunError(f"{run.id} cannot be stopped: {error.strerror}.") from None
     finally:

@@ -26,7 +26,8 @@ _GPUS_SECONDS_TO_START = 0.5
 """How old they may be to start by."""
 _REPEAT_SECONDS = 60.0
 """Figures alone are told anew no more often: what is free changes all the time."""
-
+_MOST_IDLE = 20
+"""Moments between two looks of one that waits far behind: five seconds."""
 
 Journal = Callable[..., None]
 """Writes an event: its type, then its fields by name."""
@@ -67,6 +68,8 @@ class Turn:
         self._devices: tuple[Device, ...] = ()
         self._read_at: float | None = None
         self._kind: tuple[object, ...] = ()
+        self.place = 0
+        """How many stand before it, by its last look."""
         self._hidden = False
         """Whether CUDA_VISIBLE_DEVICES hides all GPUs: it is to train on the CPU."""
 
@@ -116,7 +119,7 @@ class Turn:
         if self._run.id not in names:
             return Refusal("not in the queue yet", ("lost",))
         waiting = [replace(wants_of(RunDirectory(runs_dir() / entry.run)), held=entry.held) for entry in queue.entries]
-        place = names.index(self._run.id)
+        place = self.place = names.index(self._run.id)
         own = replace(waiting[place], for_gpu=False) if self._hidden else waiting[place]
         return decide(own, waiting[:place], self._devices, holders(queue, self._run.id))
 
@@ -189,7 +192,8 @@ def wait_in_queue(turn: Turn, journal: Journal, idle: Callable[[], bool],
         fresh = found.kind != said or (found.words != words and now - said_at >= _REPEAT_SECONDS)
         if fresh and _tell(journal, "waiting", reason=found.words):
             said, said_at, words = found.kind, now, found.words
-        if not idle():
+        # The longer its way, the less often it looks: a hundred that wait would take two cores from those who train.
+        if not all(idle() for _ in range(1 + min(turn.place, _MOST_IDLE))):
             # Where it cannot be written, the next who writes drops the entry: nobody attends to the run any more.
             with suppress(OSError, RunError):
                 turn.leave()

@@ -60,12 +60,14 @@ def faults(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ..
 
     Reads every file of the checkpoint, and some of the data and the model.
     """
-    if damaged := tuple(damage(checkpoint)):
-        return damaged
+    return tuple(damage(checkpoint)) or unlike(run, recipe, checkpoint)
+
+
+def unlike(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ...]:
+    """As `faults`, of a checkpoint that was found whole just now: of a large model that takes minutes."""
     manifest = read_json(checkpoint / MANIFEST)
-    found = [*_of_settings(manifest["settings"], recipe, step_of(checkpoint) or 0),
-             *_of_content(manifest, run, recipe), *_of_versions(manifest.get("versions"))]
-    return tuple(found)
+    return (*_of_settings(manifest["settings"], recipe, step_of(checkpoint) or 0),
+            *_of_content(manifest, run, recipe), *_of_versions(manifest.get("versions")))
 
 
 def notes(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ...]:
@@ -116,7 +118,8 @@ def _of_settings(before: Mapping[str, Any], recipe: Recipe, step: int) -> Iterat
         if rows != recipe.effective_batch_size:
             yield (f"A step took {rows} rows (per_device_train_batch_size × gradient_accumulation_steps), and would "
                    f"take {recipe.effective_batch_size}.")
-    if 0 < recipe.training.max_steps <= step:
+    # One of the last step is gone on from: its worker may have died over saving the result.
+    if 0 < recipe.training.max_steps < step:
         yield f"training.max_steps is {recipe.training.max_steps}, and the checkpoint is of step {step}."
     for name, (was, now) in changed.items():
         if not _is_free(name, recipe):

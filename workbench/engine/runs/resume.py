@@ -22,7 +22,7 @@ from workbench.engine.runs.journal import find_rest
 from workbench.engine.runs.launcher import queue_flags, start_supervisor
 from workbench.engine.runs.liveness import lock_holder
 from workbench.engine.runs.queue_file import join_queue
-from workbench.engine.runs.resumable import WAY_OUT, damage, differences, faults
+from workbench.engine.runs.resumable import WAY_OUT, damage, differences, unlike
 from workbench.engine.runs.state import AT_REST, ENDED
 from workbench.engine.runs.store import RunFollower, summarise
 from workbench.engine.runs.worker_process import living_worker
@@ -106,8 +106,8 @@ def prepare_resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides:
     changes = {name: now for name, (_, now) in differences(before.model_dump(mode="json"),
                                                           recipe.model_dump(mode="json")).items()}
     checkpoint, notes = _checkpoint(run, step)
-    if checkpoint is not None and (unlike := faults(run, recipe, run.path / checkpoint)):
-        raise InputError(f"{run.id} cannot go on from step {step_of(checkpoint)}: {' '.join(unlike)}", WAY_OUT)
+    if checkpoint is not None and (found := unlike(run, recipe, run.path / checkpoint)):
+        raise InputError(f"{run.id} cannot go on from step {step_of(checkpoint)}: {' '.join(found)}", WAY_OUT)
     planned = plan(recipe)
     if planned.problems:
         raise InputError(planned.problems[0].message, planned.problems[0].hint)

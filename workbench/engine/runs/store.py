@@ -113,14 +113,15 @@ class RunSummary:
 def summarise(run: RunDirectory) -> RunSummary:
     """The run at a glance, from the end of its journal alone: the cost does not grow with the run.
 
-    One at rest is read once: nothing but its own journal wakes it. Screens ask for thousands of them every second.
+    One at rest is read once: nothing but its own journal wakes it, and a crashed one who takes it over. Screens ask for
+    thousands of them every second.
     """
     version = _version_of(run.events)
     known = _AT_REST.get(run.path)
-    if known is not None and known[0] == version:
+    if known is not None and known[0] == version and not (known[1].state == "crashed" and is_supervised(run)):
         return known[1]
     summary = _read_summary(run)
-    if summary.state in AT_REST and summary.state != "crashed" and version is not None:
+    if summary.state in AT_REST and version is not None:
         _AT_REST[run.path] = (version, summary)
     return summary
 

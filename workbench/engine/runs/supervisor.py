@@ -1,36 +1,38 @@
 """The supervisor: one small process per run that outlives the screen, minds the worker and records how it ended."""
 
+import errno
 import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from workbench.engine.atomic import write_json
 from workbench.engine.errors import WorkbenchError
-from workbench.engine.runs.aftermath import ending_of, last_word, prepare_restart, words_of_resumption, write_event
+from workbench.engine.runs import aftermath
+from workbench.engine.runs.aftermath import write_event
 from workbench.engine.runs.attempts import Attempts, Failure, NoRestart, decide, hung_minutes
 from workbench.engine.runs.control import Command, ControlReader
 from workbench.engine.runs.directory import RunDirectory, find_run
-from workbench.engine.runs.escalation import Escalation, is_responsive, size_of, stop_patience, work_done
+from workbench.engine.runs.escalation import Escalation, Silence, is_responsive, size_of, stop_patience, work_done
 from workbench.engine.runs.going_on import ResumeRequest, clear_desk, has_begun, replace_recipe, step_of, times_resumed
+from workbench.engine.runs.heartbeat import HEARTBEAT_SECONDS, meanwhile, write_status
 from workbench.engine.runs.inquest import Before
 from workbench.engine.runs.journal import Event, JournalReader, find_rest
-from workbench.engine.runs.liveness import NOT_OURS, ProcessIdentity, acquire_lock
-from workbench.engine.runs.postmortem import WHERE_ARE_YOU, Ending
+from workbench.engine.runs.liveness import NOT_OURS, acquire_lock
+from workbench.engine.runs.postmortem import Ending
 from workbench.engine.runs.queue import CPU, Device, environment_of
 from workbench.engine.runs.queue_wait import find_device, keep_device
-from workbench.engine.runs.reserve import cut_log, is_full, keep_reserve, release_reserve
+from workbench.engine.runs.reserve import cut_log, has_room, is_full, keep_reserve, release_reserve
 from workbench.engine.runs.store import beat_age, read_json
-from workbench.engine.runs.waiting import stopped_before_its_turn, wait_for_previous
+from workbench.engine.runs.waiting import stopped_before_its_turn, stopped_while_paused, wait_for_previous
 from workbench.engine.runs.worker_process import WorkerProcess, living_worker
 from workbench.engine.streams import redact_streams
 
 TICK_SECONDS = 0.25
-HEARTBEAT_SECONDS = 1.0
 
 
 class Supervisor:
@@ -48,9 +50,8 @@ class Supervisor:
         self._phase = "starting"
         self._escalation = Escalation(clock)
         self._pausing = False
-        self._hung = False
         self._worker: WorkerProcess | None = None
-        self._worker_since = 0.0
+        self._silence = Silence(clock)
         self._before = Before.of(run)
         self._begin_from: str | None = None
         self._recipe: dict[str, Any] = {}
@@ -66,7 +67,7 @@ class Supervisor:
             print(refusal, file=sys.stderr)
             return NOT_OURS
         keep_reserve(self._run)
-        outcome = self._wait_for_turn() or self._run_workers()
+        outcome = self._supervise()
         release_reserve(self._run)
         self._phase = "paused" if outcome == "paused" else "ended"
         self._beat(force=True)
@@ -90,10 +91,10 @@ class Supervisor:
             # A worker that died before it was taken over is one that died without a word.
             self._worker = WorkerProcess(worker)
             self._gpu = keep_device(run)
-            self._worker_since = self._clock()
             self._phase = "running"
             self._beat(force=True)
-            write_event(run, "alert", level="info", message="Its supervisor was gone; another one minds it again.")
+            with suppress(OSError):  # a full disk: it is minded all the same
+                write_event(run, "alert", level="info", message="Its supervisor was gone; another one minds it again.")
         else:
             self._beat(force=True)
             write_event(run, "queued")
@@ -105,6 +106,8 @@ class Supervisor:
         """Do as was asked. The request goes last: whoever waits for that finds a run that goes on."""
         assert self._token is not None
         self._beat(force=True)  # what the supervisor before left behind must not look like a stall
+        if not has_room(self._run):  # before anything is moved that the journal could then not tell of
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._run.path))
         if request.recipe is not None:
             replace_recipe(self._run, request.recipe, request.plan)
             self._recipe = request.recipe
@@ -112,11 +115,24 @@ class Supervisor:
         aside = clear_desk(self._run, request.step, from_beginning=request.checkpoint is None)
         write_event(self._run, "resumed", step=request.step, checkpoint=request.checkpoint, changes=request.changes,
                     attempt=times_resumed(self._run) + 1)
-        for message in (*request.notes, *words_of_resumption(request.changes, aside)):
+        for message in (*request.notes, *aftermath.words_of_resumption(request.changes, aside)):
             write_event(self._run, "alert", level="info", message=message, step=request.step)
         self._begin_from = request.checkpoint
         for done in self._run.path.glob("resume-*.json"):  # those, too, whose supervisor died over them
             done.unlink(missing_ok=True)
+
+    def _supervise(self) -> str:
+        """Wait, then work, to the run's rest. What goes wrong here is an end like any other, and is said."""
+        try:
+            return self._wait_for_turn() or self._run_workers()
+        except Exception as error:
+            if self._worker is not None and self._worker.is_alive():
+                raise  # the run has not ended: another supervisor can take it over
+            with suppress(OSError):  # the log is on the disk that may be full
+                traceback.print_exc()
+            rest = find_rest(self._run.events)
+            return self._end(aftermath.ending_of_supervisor(self._run, error)) if rest is None \
+                else str(rest.get("outcome", "paused"))
 
     def _wait_for_turn(self) -> str | None:
         """Wait for the stage before, then for a device. None when a worker can start, or runs already; else how the run
@@ -160,10 +176,12 @@ class Supervisor:
                 return self._end(Ending("failed", "disk" if is_full(error) else "error",
                                         f"The worker could not be started: {error.strerror}."))
             while worker.is_alive():
-                self._tick(worker)
+                with suppress(OSError):  # what cannot be read now can be later, and nobody else minds the worker
+                    self._tick(worker)
                 time.sleep(TICK_SECONDS)
             self._obey(self._control.read())  # a stop that came while it died
-            outcome = self._after(worker)
+            with meanwhile(self._write_status):
+                outcome = self._after(worker)
             if outcome is not None:
                 return outcome
             worker = None
@@ -173,7 +191,7 @@ class Supervisor:
         source = ["--from", self._begin_from] if self._begin_from else []
         self._worker = WorkerProcess.start(self._run, [*self._command, *source],
                                            {**os.environ, **environment_of(self._gpu or CPU)})
-        self._worker_since = self._clock()
+        self._silence = Silence(self._clock)
         self._phase = "running"
         self._beat(force=True)
         return self._worker
@@ -187,10 +205,8 @@ class Supervisor:
             self._phase = self._escalation.phase
         elif self._pausing and worker.is_suspended():
             worker.signal(signal.SIGCONT)
-        elif self._is_hung():
-            # Asked first where it is, which goes into its log; then there is no more waiting.
-            worker.signal(signal.SIGKILL if self._hung else WHERE_ARE_YOU)
-            self._hung = True
+        elif not self._pausing and (order := self._silence.due(hung_minutes(self._recipe), beat_age(self._run))):
+            worker.signal(order)
         self._beat()
 
     def _obey(self, commands: Iterable[Command]) -> None:
@@ -201,24 +217,16 @@ class Supervisor:
                 self._pausing = True
                 self._phase = "pausing"
 
-    def _is_hung(self) -> bool:
-        minutes = hung_minutes(self._recipe)
-        if minutes is None or self._pausing:
-            return False
-        silent = beat_age(self._run)
-        return (self._clock() - self._worker_since if silent is None else silent) > minutes * 60
-
     def _after(self, worker: WorkerProcess) -> str | None:
         """What becomes of the run whose worker is gone: None where it goes on, else how it ended."""
         with suppress(OSError):
             self._run.beat.unlink(missing_ok=True)
         rest = find_rest(self._run.events)
         if rest is not None and rest["type"] == "paused":
-            return "paused"
-        ending = rest or ending_of(self._run, self._before, worker.returncode, self._escalation.asked,
-                                   hung_minutes(self._recipe) if self._hung else None).to_event()
+            return self._end(stopped_while_paused()) if self._escalation.asked else "paused"
+        ending = rest or aftermath.ending_of(self._run, self._before, worker.returncode, self._escalation.asked,
+                                   hung_minutes(self._recipe) if self._silence.ended else None).to_event()
         decision = self._go_on_after(ending, worker)
-        self._hung = False
         if decision is None:
             return None
         if rest is None:
@@ -240,7 +248,7 @@ class Supervisor:
         if not self._goes_on:
             return NoRestart()
         try:
-            self._begin_from = prepare_restart(self._run, decision, ending, self._recipe)
+            self._begin_from = aftermath.prepare_restart(self._run, decision, ending, self._recipe)
         except OSError as error:
             return NoRestart(f"It could not be started again: {error.strerror}.")
         self._recipe = read_json(self._run.plan).get("recipe") or {}
@@ -255,7 +263,7 @@ class Supervisor:
             self._beat()
             time.sleep(TICK_SECONDS)
 
-        last_word(self._run, type_, fields, wait)
+        aftermath.last_word(self._run, type_, fields, wait)
 
     def _beat(self, force: bool = False) -> None:
         now = self._clock()
@@ -264,17 +272,10 @@ class Supervisor:
         self._next_beat = now + HEARTBEAT_SECONDS
         if cut_log(self._run):
             self._before = replace(self._before, log_bytes=0)
-        own = ProcessIdentity.of(os.getpid())
-        worker = self._worker.identity if self._worker else None
-        with suppress(OSError):  # a full disk: the run goes on, and looks stalled until there is room
-            write_json(self._run.status, {
-                "phase": self._phase,
-                "supervisor": own.to_json() if own else None,
-                "gpus": [self._gpu] if self._gpu else [],
-                "worker": worker.to_json() if worker else None,
-                "heartbeat": round(time.time(), 3),
-                "heartbeat_monotonic": round(time.monotonic(), 3),
-            }, durable=False)
+        self._write_status()
+
+    def _write_status(self) -> None:
+        write_status(self._run, self._phase, self._gpu, self._worker.identity if self._worker else None)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """A pipeline's later stage waits for the one before it: what it waits for, and what it says when that does not come."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from workbench.engine.paths import runs_dir
 from workbench.engine.runs.aftermath import write_event
@@ -32,14 +33,16 @@ def outcome_of(run: RunDirectory) -> str | None:
 
 def wait_for_previous(run: RunDirectory, idle: Callable[[], bool]) -> Ending | None:
     """Of a pipeline's later stage: wait for the one before. Its end where that one did not finish; None when it can
-    start, and where `idle`, which does what else is to be done, says to wait no longer. Raises OSError."""
+    start, and where `idle`, which does what else is to be done, says to wait no longer. Raises OSError where it cannot
+    be seen how that one is."""
     stage = stage_of(run)
     previous = previous_run(stage) if stage is not None else None
     if stage is None or previous is None:
         return None
     outcome = outcome_of(previous)
     if outcome is None:
-        write_event(run, "waiting", reason=waiting_words(stage, previous), run=previous.id)
+        with suppress(OSError):  # a full disk: it waits all the same
+            write_event(run, "waiting", reason=waiting_words(stage, previous), run=previous.id)
     while outcome is None and idle():
         outcome = outcome_of(previous)
     return None if outcome in (None, "finished") else ending_without(stage, previous, outcome, run.id)
@@ -65,3 +68,8 @@ def stopped_before_its_turn(run: RunDirectory) -> Ending:
     it = "it and what comes after it" if stage_of(run) else "it"
     return Ending("stopped", explanation="Stopped on request, before its turn came.",
                   suggestion=f"Start {it} again: workbench resume {run.id}")
+
+
+def stopped_while_paused() -> Ending:
+    """The end of a run that was asked to stop when it had come to rest for a pause."""
+    return Ending("stopped", explanation="Stopped on request while it was paused.")

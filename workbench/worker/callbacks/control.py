@@ -69,6 +69,7 @@ class ControlCallback(TrainerCallback):
         return control
 
     def _obey(self) -> None:
+        self._reporter.refuse_lost_run()
         for command in self._reader.read():
             if command.name == "save":
                 self._save(command)

@@ -45,6 +45,8 @@ class EvaluationCallback(TrainerCallback):
         if memory["metric"] == self._settings.metric_for_best_model:
             self._before, self._without_better = memory["before"], memory["without_better"]
             self._best = (memory["best"][0], memory["best"][1]) if memory["best"] else None
+            patience = self._settings.early_stopping_patience
+            self.stopped_early = patience is not None and self._without_better >= patience
 
     def pause(self) -> None:
         """The end of training will not be its end."""

@@ -37,6 +37,7 @@ class GuardsCallback(TrainerCallback):
         self._first: _FirstStep | None = None
         self._still = self._same_rewards = 0
         self._step_before = -1
+        self._began_at = 0
 
     def remember(self) -> dict[str, Any]:
         """What a resumed run goes on counting."""
@@ -55,6 +56,7 @@ class GuardsCallback(TrainerCallback):
                        **kwargs: Any) -> None:
         """Refuse an optimizer that has nothing to train. Raises NothingTrainedError."""
         assert model is not None
+        self._began_at = state.global_step
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         _refuse_what_is_left_out(trained, optimizer)
         self._first = _FirstStep(model, trained)
@@ -112,7 +114,7 @@ class GuardsCallback(TrainerCallback):
                      model: PreTrainedModel | None = None, **kwargs: Any) -> None:
         """Say so when a run too short for the guard's patience learned nothing, and compare the frozen weights with
         what they were. Raises FrozenMovedError."""
-        if self._first is not None and state.global_step > 0 and self._still < PATIENCE:
+        if self._first is not None and state.global_step > self._began_at and self._still < PATIENCE:
             self._alert("No step had both a gradient and a learning rate above zero: nothing was learned.",
                         state.global_step)
         if self._frozen is None:

@@ -41,8 +41,8 @@ class SamplesCallback(TrainerCallback):
         self._asked = True
 
     def go_on_from(self, step: int) -> None:
-        """What is due at this step was sampled before."""
-        self._last_step = step
+        """What was sampled at this step is there; at the last one its worker may have died before it did."""
+        self._last_step = step if self._reporter.said(f'"type":"sample","step":{step},') else -1
 
     def pause(self) -> None:
         """The end of training will not be its end."""
@@ -51,7 +51,8 @@ class SamplesCallback(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                        model: PreTrainedModel | None = None, **kwargs: Any) -> None:
         """What the model says before it has learned anything."""
-        self._sample(model, state.global_step)
+        if state.global_step == 0:
+            self._sample(model, 0)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                     model: PreTrainedModel | None = None, **kwargs: Any) -> None:
