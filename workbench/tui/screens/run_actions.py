@@ -17,7 +17,7 @@ from workbench.engine.runs.deletion import delete_run, size_on_disk
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import stop_deadline
 from workbench.engine.runs.orders import Answer, pause_run, stop_run
-from workbench.engine.runs.resume import Resumption, prepare_resume
+from workbench.engine.runs.resume import Resumption, prepare_resume, waited_in_queue
 from workbench.engine.runs.state import AT_REST, ENDED, StateName
 from workbench.tui.preflight_words import checks_content, may_be_passed, unwell
 from workbench.tui.run_postmortem import changes_to
@@ -149,7 +149,7 @@ class RunActions(WorkbenchScreen):
 
         def plan(recipe: Recipe) -> Plan:
             made = self.workbench.plan_for(recipe, run.path)
-            around = Surroundings(own_bytes=size_on_disk(run))
+            around = Surroundings(own_bytes=size_on_disk(run), queued=waited_in_queue(run))
             found.extend(() if made.problems else unwell(preflight(made, run.path, around)))
             return made
 
