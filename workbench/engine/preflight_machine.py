@@ -16,7 +16,7 @@ from workbench.engine.memory.terms import CUDA_CONTEXT
 from workbench.engine.paths import runs_dir
 from workbench.engine.planning import Plan, memory_case
 from workbench.engine.preflight_check import PreflightCheck, Surroundings
-from workbench.engine.preflight_queue import queued_memory
+from workbench.engine.preflight_queue import memory_fix, queued_memory
 
 _TIGHT = 0.9
 """Of the free disk: what fills more than this is worth a warning, for a run is not alone on it."""
@@ -112,16 +112,15 @@ def memory(stage: Plan, around: Surroundings) -> Iterator[PreflightCheck]:
     best = min(fits, key=lambda fit: order.index(fit.fit))
     peak = gib(stage.peak_bytes)
     where = f"{best.name}{f' (GPU {best.index})' if best.index is not None else ''}, with {gib(best.free_bytes)} free"
-    mend = stage.suggestions[0].words if stage.suggestions else "A smaller batch, shorter rows, or tuning: qlora"
     if best.fit == "no":
         would_fit = any((gpu.total_bytes or 0) >= (stage.peak_bytes or 0) + CUDA_CONTEXT
                         for gpu in _allowed(stage))
+        wait = " Or wait until it is free: --queue." if would_fit else ""
         yield PreflightCheck("memory", "problem", f"The run needs about {peak}, and does not fit on {where}.",
-                             f"{mend}: see `workbench plan`."
-                             + (" Or wait until it is free: --queue." if would_fit else ""))
+                             memory_fix(stage, best.free_bytes) + wait)
     elif best.fit == "tight":
         yield PreflightCheck("memory", "warning", f"The run needs about {peak}, which is tight on {where}.",
-                             f"{mend}, should it run out of memory.")
+                             f"Should it run out of memory: {memory_fix(stage, best.free_bytes)}")
     elif best.fit == "fits":
         yield PreflightCheck("memory", "ok", f"The run needs about {peak}; it fits on {where}.")
 
