@@ -46,7 +46,7 @@ def disk(stages: tuple[Plan, ...], around: Surroundings) -> Iterator[PreflightCh
         yield PreflightCheck("disk", "warning", f"How much the run will write is not known; {gib(free)} are free on "
                              f"the disk of {home}.")
     if needs:
-        yield _disk_check(needs, free, home)
+        yield _disk_check(needs, free, home, any(stage.recipe.tuning == "full" for stage in stages))
     first = stages[0]
     if first.model is not None and first.model.path is None and first.architecture is not None:
         yield from _download(first.architecture.parameters * _PUBLISHED_WIDTH, first.model.name, around)
@@ -73,19 +73,20 @@ def _beside_weights(model: ModelSource | None) -> int | None:
         return None
 
 
-def _disk_check(needs: list[DiskNeed], free: int, home: Path) -> PreflightCheck:
+def _disk_check(needs: list[DiskNeed], free: int, home: Path, full: bool) -> PreflightCheck:
     total = sum(need.total for need in needs)
     largest = max(needs, key=lambda need: need.total)
     many = f"up to {largest.kept} checkpoints" if largest.kept > 1 else "a checkpoint"
     each = ", and as much at the most for each other stage" if len(needs) > 1 else ""
     words = f"about {gib(total)}: {many} of {gib(largest.checkpoint)} and a result of {gib(largest.result)}{each}"
+    ways = ["Free some", *(["keep fewer (training.save_total_limit)"] if largest.kept > 1 else []),
+            *(["save adapters only (tuning: lora)"] if full else [])]
     if total > free:
         return PreflightCheck("disk", "problem", f"The run writes {words}, and {gib(free)} are free on the disk of "
-                              f"{home}.", "Free some, keep fewer (training.save_total_limit), save adapters only "
-                              "(tuning: lora), or point WORKBENCH_HOME to a larger disk.")
+                              f"{home}.", f"{', '.join(ways)}, or point WORKBENCH_HOME to a larger disk.")
     if total > _TIGHT * free:
         return PreflightCheck("disk", "warning", f"The run writes {words}, nearly all of the {gib(free)} that are "
-                              f"free on the disk of {home}.", "Free some, or keep fewer (training.save_total_limit).")
+                              f"free on the disk of {home}.", f"{', or '.join(ways)}.")
     return PreflightCheck("disk", "ok", f"The run writes {words}; {gib(free)} are free.")
 
 
