@@ -73,7 +73,8 @@ class RunActions(WorkbenchScreen):
         if not wanted:
             return
         it, detail = _it(wanted), await asyncio.to_thread(stop_words, wanted)
-        if await self._agrees(f"Stop {names(wanted)}?", detail, f"Stop {it}", f"Let {it} run"):
+        no = f"Leave {it}" if all(subject.state in ("waiting", "paused") for subject in wanted) else f"Let {it} run"
+        if await self._agrees(f"Stop {names(wanted)}?", detail, f"Stop {it}", no):
             for subject in wanted:
                 self._order(subject.run, "stop", stop_run)
 
@@ -190,7 +191,8 @@ def stop_words(subjects: Sequence[Subject]) -> str:
         return "It is paused: nothing of it runs. It counts as stopped then, and r can still go on with it."
     hows = dict.fromkeys("it does not start any more" if subject.state == "waiting" else stop_deadline(subject.run)[0]
                          for subject in subjects if subject.state != "paused")
-    return "\n\n".join([*(f"{how[0].upper()}{how[1:]}." for how in hows), "What was saved so far stays."])
+    saved = ["What was saved so far stays."] if any(subject.step for subject in subjects) else []
+    return "\n\n".join([*(f"{how[0].upper()}{how[1:]}." for how in hows), *saved])
 
 
 def question_of(resumption: Resumption, step: int, found: Sequence[PreflightCheck] = ()) -> Content | None:
