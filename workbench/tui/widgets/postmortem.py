@@ -100,6 +100,8 @@ def last_lines(texts: Sequence[str], width: int, most: int) -> list[str]:
         parts = textwrap.wrap(one_line(text, width * most), max(width, 10))
         if kept and len(kept) + len(parts) > most:
             break
+        if len(parts) > most:
+            parts[most - 1] = one_line(" ".join(parts[most - 1:]), max(width, 10))  # says that there is more
         kept = parts[:most] + kept
     return kept
 
