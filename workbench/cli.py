@@ -84,6 +84,7 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
     from workbench.engine.runs.document import run_document
     from workbench.engine.runs.follow import ending_lines, pipeline_line, step_line
     from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
+    from workbench.engine.runs.stalling import silent, stall_words
     from workbench.engine.runs.store import RunFollower
 
     follower = RunFollower(support.find(run))
@@ -104,6 +105,9 @@ def show(run: RunArgument = "last", json: Json = False) -> None:
         print(f"  step {sample.step} · {sample.prompt} → {sample.text}")
     if follower.ended:
         print("\n".join(ending_lines(follower)))
+    elif follower.name == "stalled":
+        commands = (f"workbench {name} {follower.run.id}" for name in ("stop", "resume"))
+        print("\n".join(stall_words(silent(follower.run), *commands)))
     print(f"directory: {follower.run.path}")
 
 

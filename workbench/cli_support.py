@@ -64,6 +64,9 @@ def prepare_resume(run: "RunDirectory", overrides: list[str], step: int | None, 
     typer.Exit(2) where the preflight refuses."""
     from workbench.engine.runs.deletion import size_on_disk
     from workbench.engine.runs.resume import prepare_resume as prepare
+    from workbench.engine.runs.resume import waited_in_queue
+
+    queue = queue or waited_in_queue(run)
 
     def look(recipe: "Recipe") -> "Plan":
         return checked(plan_recipe(recipe, run.recipe), run.recipe, force, queue, size_on_disk(run))

@@ -197,7 +197,7 @@ def test_the_command_line_queues_a_run_pauses_it_and_queues_it_again(home: Path,
     assert workbench("pause", run.id).returncode == 0
     wait_for(lambda: summarise(run).state == "paused", 10)
     assert queue_rows() == []
-    again = workbench("resume", run.id, "--queue", "--detach")
+    again = workbench("resume", run.id, "--detach")  # it waited in the queue, and does again
     assert again.returncode == 0, again.stderr
     wait_for(lambda: [(row.run, row.reason) for row in queue_rows()] == [(run, "the CPU is taken by first")], 10)
     assert workbench("stop", run.id).returncode == 0

@@ -66,11 +66,11 @@ async def test_runs_shows_places_and_moves_holds_and_releases(queued: list[RunDi
             ("alpha", "● waiting", "queue 1"), ("beta", "● waiting", "queue 2"), ("gamma", "● waiting", "queue 3")]
         line = app.screen.query_one(QueueLine)
         assert not line.display
-        assert not {"Earlier", "Later", "Hold", "Release"} & set(footer(app))
+        assert not {"Up", "Down", "Hold", "Release"} & set(footer(app))
         await pilot.press("down", "down")
         await until(pilot, lambda: line.display)
         assert str(line.render()).startswith(f"Queue 2 of 3 · {REASON} · waits for ")
-        assert {"Earlier", "Later", "Hold"} <= set(footer(app))
+        assert {"Up", "Down", "Hold"} <= set(footer(app))
         assert "Release" not in footer(app)
         await pilot.press("plus")
         await until(pilot, lambda: [row[0] for row in rows(app)] == ["done", "beta", "alpha", "gamma",

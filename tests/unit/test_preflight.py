@@ -103,6 +103,9 @@ def test_memory_is_judged_on_the_gpus_that_may_be_taken(home: Path) -> None:
     small = by_id(plan_of(gpus, model=LLAMA, hardware={"gpus": ["0"]}), around())["memory"]
     assert (small.status, "GPU 0" in small.message, "2.0 GiB free" in small.message) == ("problem", True, True)
     assert "--queue" in str(small.fix)
+    assert str(small.fix).startswith("No change of its settings makes it fit")  # GPU 1 is not asked for
+    large = by_id(plan_of((gpu(0, 79),), model="meta-llama/Llama-3.1-70B", tuning="full"), around())["memory"]
+    assert str(large.fix).startswith("QLoRA")  # LoRA saves much, and is not enough
     waiting = by_id(plan_of(gpus, model=LLAMA, hardware={"gpus": ["0"]}), replace(around(), queued=True))["memory"]
     assert (waiting.status, waiting.fix) == ("ok", None)
     never = by_id(plan_of((gpu(0, 79),), model="meta-llama/Llama-3.1-70B"), replace(around(), queued=True))["memory"]

@@ -24,6 +24,7 @@ def test_runs_are_found_by_part_and_by_last() -> None:
     assert find_run("alpha").id == first.id
     assert find_run(second.id[-4:]).id == second.id
     assert find_run("last").id == list_run_directories()[0].id
+    assert find_run(create_run_directory("alp").name).name == "alp"  # a name goes before parts of others
     with pytest.raises(InputError, match="fits 2 runs"):
         find_run("a-")
     with pytest.raises(InputError, match="No run is called"):

@@ -53,6 +53,8 @@ def test_the_document_has_evidence_changes_and_the_last_good_checkpoint(home: Pa
     assert document["recipe_diff"] == [{"setting": "training.learning_rate", "old": 3e-4, "new": 1e-4}]
     assert document["evidence"] == ["E: \\x1b[2J"]
     assert document["last_good_checkpoint"] == {"step": 20, "path": str(run.path / "checkpoints/step-00000020")}
+    assert [kept["step"] for kept in document["checkpoints"]] == [10, 20]
+    assert "checkpoints: step 10, step 20" in list(ending_lines(follower_of(run)))
     assert document["restarts"] == 0
 
 

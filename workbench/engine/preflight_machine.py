@@ -16,7 +16,7 @@ from workbench.engine.memory.terms import CUDA_CONTEXT
 from workbench.engine.paths import runs_dir
 from workbench.engine.planning import Plan, memory_case
 from workbench.engine.preflight_check import PreflightCheck, Surroundings
-from workbench.engine.preflight_queue import queued_memory
+from workbench.engine.preflight_queue import memory_fix, queued_memory
 
 _TIGHT = 0.9
 """Of the free disk: what fills more than this is worth a warning, for a run is not alone on it."""
@@ -46,7 +46,7 @@ def disk(stages: tuple[Plan, ...], around: Surroundings) -> Iterator[PreflightCh
         yield PreflightCheck("disk", "warning", f"How much the run will write is not known; {gib(free)} are free on "
                              f"the disk of {home}.")
     if needs:
-        yield _disk_check(needs, free, home)
+        yield _disk_check(needs, free, home, any(stage.recipe.tuning == "full" for stage in stages))
     first = stages[0]
     if first.model is not None and first.model.path is None and first.architecture is not None:
         yield from _download(first.architecture.parameters * _PUBLISHED_WIDTH, first.model.name, around)
@@ -73,19 +73,20 @@ def _beside_weights(model: ModelSource | None) -> int | None:
         return None
 
 
-def _disk_check(needs: list[DiskNeed], free: int, home: Path) -> PreflightCheck:
+def _disk_check(needs: list[DiskNeed], free: int, home: Path, full: bool) -> PreflightCheck:
     total = sum(need.total for need in needs)
     largest = max(needs, key=lambda need: need.total)
     many = f"up to {largest.kept} checkpoints" if largest.kept > 1 else "a checkpoint"
     each = ", and as much at the most for each other stage" if len(needs) > 1 else ""
     words = f"about {gib(total)}: {many} of {gib(largest.checkpoint)} and a result of {gib(largest.result)}{each}"
+    ways = ["Free some", *(["keep fewer (training.save_total_limit)"] if largest.kept > 1 else []),
+            *(["save adapters only (tuning: lora)"] if full else [])]
     if total > free:
         return PreflightCheck("disk", "problem", f"The run writes {words}, and {gib(free)} are free on the disk of "
-                              f"{home}.", "Free some, keep fewer (training.save_total_limit), save adapters only "
-                              "(tuning: lora), or point WORKBENCH_HOME to a larger disk.")
+                              f"{home}.", f"{', '.join(ways)}, or point WORKBENCH_HOME to a larger disk.")
     if total > _TIGHT * free:
         return PreflightCheck("disk", "warning", f"The run writes {words}, nearly all of the {gib(free)} that are "
-                              f"free on the disk of {home}.", "Free some, or keep fewer (training.save_total_limit).")
+                              f"free on the disk of {home}.", f"{', or '.join(ways)}.")
     return PreflightCheck("disk", "ok", f"The run writes {words}; {gib(free)} are free.")
 
 
@@ -112,16 +113,15 @@ def memory(stage: Plan, around: Surroundings) -> Iterator[PreflightCheck]:
     best = min(fits, key=lambda fit: order.index(fit.fit))
     peak = gib(stage.peak_bytes)
     where = f"{best.name}{f' (GPU {best.index})' if best.index is not None else ''}, with {gib(best.free_bytes)} free"
-    mend = stage.suggestions[0].words if stage.suggestions else "A smaller batch, shorter rows, or tuning: qlora"
     if best.fit == "no":
         would_fit = any((gpu.total_bytes or 0) >= (stage.peak_bytes or 0) + CUDA_CONTEXT
                         for gpu in _allowed(stage))
+        wait = " Or wait until it is free: --queue." if would_fit else ""
         yield PreflightCheck("memory", "problem", f"The run needs about {peak}, and does not fit on {where}.",
-                             f"{mend}: see `workbench plan`."
-                             + (" Or wait until it is free: --queue." if would_fit else ""))
+                             memory_fix(stage, best.free_bytes) + wait)
     elif best.fit == "tight":
         yield PreflightCheck("memory", "warning", f"The run needs about {peak}, which is tight on {where}.",
-                             f"{mend}, should it run out of memory.")
+                             f"Should it run out of memory: {memory_fix(stage, best.free_bytes)}")
     elif best.fit == "fits":
         yield PreflightCheck("memory", "ok", f"The run needs about {peak}; it fits on {where}.")
 

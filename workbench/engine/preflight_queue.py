@@ -1,12 +1,32 @@
-"""What would go wrong with a run that queues: it may wait for memory, but must not wait for ever."""
+"""What would go wrong with a run that queues: it may wait for memory, but must not wait for ever; and what makes a run
+fit."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 
+from workbench.engine.errors import InputError
 from workbench.engine.figures import gib
+from workbench.engine.memory.comparison import case_for
+from workbench.engine.memory.suggestions import Suggestion, suggest
 from workbench.engine.memory.terms import CUDA_CONTEXT
-from workbench.engine.planning import Plan
+from workbench.engine.planning import Plan, memory_case
 from workbench.engine.preflight_check import PreflightCheck
 from workbench.engine.runs.queue import Wants, devices_of, most_offered, wanted_devices
+
+
+def memory_fix(stage: Plan, offered_bytes: int | None) -> str:
+    """What to change so that a run fits into so many bytes of a GPU: the cheapest change that is enough, or that none
+    is."""
+    found: tuple[Suggestion, ...] = ()
+    if stage.architecture is not None and offered_bytes is not None:
+        with suppress(InputError):
+            found = suggest(stage.architecture, case_for(memory_case(stage.recipe), stage.recipe.tuning),
+                            offered_bytes - CUDA_CONTEXT)
+    if not found:
+        return "A smaller batch, shorter rows, or tuning: qlora; see `workbench plan`."
+    enough = next((suggestion.words for suggestion in found if suggestion.fit == "fits"), None)
+    return f"{enough}; see `workbench plan`." if enough else \
+        "No change of its settings makes it fit: take a smaller model, or a GPU with more memory."
 
 
 def queued_memory(stage: Plan) -> Iterator[PreflightCheck]:
@@ -19,7 +39,6 @@ def queued_memory(stage: Plan) -> Iterator[PreflightCheck]:
     if any(device.could_hold(wants) for device in wanted):
         yield PreflightCheck("memory", "ok", f"It starts when {gib(wants.need_bytes)} are free on a GPU.")
         return
-    mend = stage.suggestions[0].words if stage.suggestions else "A smaller batch, shorter rows, or tuning: qlora"
     yield PreflightCheck("memory", "problem", f"In the queue the run would wait for {gib(wants.need_bytes)} for ever: "
                          f"no GPU that it may use offers more than {gib(most_offered(wanted))}.",
-                         f"{mend}: see `workbench plan`.")
+                         memory_fix(stage, most_offered(wanted)))

@@ -17,7 +17,7 @@ from workbench.engine.runs.store import RunFollower
 UNHAPPY = frozenset({"failed", "crashed"})
 """States that a run is told to have come to by a post-mortem."""
 _LAST_LOG_LINES = 4
-_CAUSES = {"oom": "out of memory", "nan": "the loss is no number", "disk": "the disk is full", "killed": "killed",
+_CAUSES = {"oom": "out of memory", "nan": "the loss is NaN", "disk": "the disk is full", "killed": "killed",
            "hub": "Hugging Face Hub", "data": "its data", "error": "an error", "hang": "it hung"}
 
 

@@ -6,8 +6,9 @@ from workbench.engine.objectives import OBJECTIVES, Objective
 from workbench.engine.runs.chain import chain_of, stage_of
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.peaks import MemoryPeaks, estimated_peak, memory_peaks
-from workbench.engine.runs.state import ENDED, STALL_SECONDS, StateName
-from workbench.engine.runs.store import RunFollower, heartbeat_age, read_json, read_status, summarise
+from workbench.engine.runs.stalling import silent
+from workbench.engine.runs.state import ENDED, StateName
+from workbench.engine.runs.store import RunFollower, read_json, read_status, summarise
 from workbench.engine.runs.worker_process import living_worker
 from workbench.tui.run_postmortem import PostMortem, postmortem_of
 from workbench.tui.widgets.log_pane import LogTail
@@ -93,12 +94,6 @@ class RunReader:
 def worker_lives(run: RunDirectory) -> bool:
     """Whether a worker trains, supervised or not."""
     return living_worker(run) is not None
-
-
-def silent(run: RunDirectory) -> str:
-    """Who of a stalled run gives no sign of life."""
-    age = heartbeat_age(run)
-    return "supervisor" if age is not None and age > STALL_SECONDS else "worker"
 
 
 def stages_of(run: RunDirectory) -> tuple[Stage, ...]:

@@ -146,13 +146,14 @@ def list_run_directories() -> list[RunDirectory]:
 
 
 def find_run(reference: str) -> RunDirectory:
-    """The run that `reference` names: an id, a unique part of one, or `last`. Raises InputError."""
+    """The run that `reference` names: an id, a name, a unique part of an id, or `last`. Raises InputError."""
     runs = list_run_directories()
     if not runs:
         raise InputError("There are no runs yet.", "Start one: workbench demo")
     if reference == "last":
         return runs[0]
-    found = [run for run in runs if run.id == reference] or [run for run in runs if reference and reference in run.id]
+    found = [run for run in runs if run.id == reference] or [run for run in runs if run.name == reference] \
+        or [run for run in runs if reference and reference in run.id]
     if len(found) == 1:
         return found[0]
     if not found:

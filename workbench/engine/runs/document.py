@@ -37,7 +37,7 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
         "samples": [{"step": s.step, "prompt": s.prompt, "text": s.text} for s in follower.samples],
         "checkpoints": [{"step": c.step, "path": str(run.path / c.path), "verified": c.verified,
                          "best": c.best, "metric": None if c.metric is None else encode_number(c.metric)}
-                        for c in state.checkpoints],
+                        for c in kept_checkpoints(run, state)],
         "alerts": [{"step": a.step, "level": a.level, "message": a.message} for a in state.alerts],
         "resumed_from": state.resumed_from, "tokens_per_second": state.last("perf/tokens_per_second"),
         "memory": asdict(memory_peaks(state, estimated_peak(run))),
@@ -48,8 +48,12 @@ def run_document(follower: RunFollower) -> dict[str, Any]:
     }
 
 
+def kept_checkpoints(run: RunDirectory, state: RunState) -> list[CheckpointInfo]:
+    """The checkpoints that are still there: one that is set aside, for a NaN after it, is no longer."""
+    return [checkpoint for checkpoint in state.checkpoints if (run.path / checkpoint.path / MANIFEST).is_file()]
+
+
 def last_good_checkpoint(run: RunDirectory, state: RunState) -> CheckpointInfo | None:
     """The newest checkpoint that verified when it was written and is still there; its bytes are not read again here."""
-    kept = (checkpoint for checkpoint in state.checkpoints
-            if checkpoint.verified and (run.path / checkpoint.path / MANIFEST).is_file())
-    return max(kept, key=lambda checkpoint: checkpoint.step, default=None)
+    good = (checkpoint for checkpoint in kept_checkpoints(run, state) if checkpoint.verified)
+    return max(good, key=lambda checkpoint: checkpoint.step, default=None)

@@ -11,7 +11,7 @@ from workbench.engine.recipe_diff import applied, value_words
 from workbench.engine.recipe_file import load_recipe
 from workbench.engine.runs.chain import neighbours, stage_of
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.document import last_good_checkpoint
+from workbench.engine.runs.document import kept_checkpoints, last_good_checkpoint
 from workbench.engine.runs.peaks import estimated_peak, memory_peaks, peaks_line
 from workbench.engine.runs.series import MetricSeries
 from workbench.engine.runs.state import CheckpointInfo, Sample
@@ -163,8 +163,8 @@ def ending_lines(follower: RunFollower) -> Iterator[str]:
     if state.explanation:
         yield sanitise(state.explanation)
     yield from (f"  | {sanitise(line)}" for line in state.evidence)
-    if state.checkpoints:
-        yield f"checkpoints: {', '.join(map(checkpoint_words, state.checkpoints))}"
+    if kept := kept_checkpoints(follower.run, state):
+        yield f"checkpoints: {', '.join(map(checkpoint_words, kept))}"
     if state.suggestion:
         yield f"hint: {sanitise(state.suggestion)}"
     yield from _way_on(follower) if worker is None else _way_to_take_over(follower.run)

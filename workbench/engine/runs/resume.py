@@ -39,6 +39,8 @@ class Resumption:
     request: ResumeRequest | None
     """None where its worker still trains: a new supervisor takes it over as it is."""
     later: tuple[RunDirectory, ...] = ()
+    queue: bool = False
+    """Whether it waited in the queue when it came to rest, and goes back there."""
 
     @property
     def words(self) -> list[str]:
@@ -47,11 +49,13 @@ class Resumption:
             return [f"{self.run.id} still trains, without a supervisor: a new one takes it over."]
         where = "from its beginning" if self.request.checkpoint is None else f"from step {self.request.step}"
         changes = ", ".join(f"{name} = {value}" for name, value in self.request.changes.items())
-        return [*self.request.notes, f"{self.run.id} goes on {where}{f' with {changes}' if changes else ''}."]
+        behind = " It waits in the queue again, behind the others." if self.queue else ""
+        return [*self.request.notes, f"{self.run.id} goes on {where}{f' with {changes}' if changes else ''}.{behind}"]
 
     def start(self, queue: bool = False) -> list[RunDirectory]:
         """Start what is needed, with `queue` in the queue's order; the runs that go on. Raises RunError, also where
         somebody else was quicker."""
+        queue = queue or self.queue
         if queue and self.request is not None:
             join_queue(self.run)
         _start(self.run, self.request, queue)
@@ -115,7 +119,16 @@ def prepare_resume(run: RunDirectory, plan: Callable[[Recipe], Plan], overrides:
     return Resumption(run, ResumeRequest(
         checkpoint, (step_of(checkpoint) or 0) if checkpoint is not None else 0,
         recipe.model_dump(mode="json") if changes else None, changes, planned.to_json() if changes else None,
-        tuple(notes), size), later)
+        tuple(notes), size), later, waited_in_queue(run))
+
+
+def waited_in_queue(run: RunDirectory) -> bool:
+    """Whether a run came to rest while it waited for its turn: going on, it waits again and does not overtake."""
+    if summarise(run).step:
+        return False  # its journal may be long
+    follower = RunFollower(run)
+    follower.refresh()
+    return follower.state.waited
 
 
 def _target(run: RunDirectory) -> tuple[RunDirectory, tuple[RunDirectory, ...]]:

@@ -118,6 +118,8 @@ class RunState:
     """Events of a type or shape this version does not know."""
     repeated: int = 0
     """Lines that stood in the journal again, or out of order."""
+    waited: bool = False
+    """Whether it waits, or came to rest while it did: no worker was started since."""
     _seq: int = -1
 
     def apply(self, event: Event) -> None:
@@ -151,6 +153,7 @@ class RunState:
 
     def _on_waiting(self, event: Event) -> None:
         self.journal_state = "waiting"
+        self.waited = True
         self.phase = str(event.get("reason", ""))
 
     def _on_started(self, event: Event) -> None:
@@ -158,6 +161,7 @@ class RunState:
         waited = self.journal_state == "waiting"
         self.started = decode_number(event["time"]) if waited else self.started or decode_number(event["time"])
         self.journal_state = "running"
+        self.waited = False
         self._forget_the_end()
 
     def _forget_the_end(self) -> None:
@@ -223,6 +227,8 @@ class RunState:
     def _on_paused(self, event: Event) -> None:
         self.journal_state = "paused"
         self.phase = ""
+        # What was saved last may lie between two logged steps.
+        self.step = max(self.step, int(event.get("step") or 0))
 
     def _on_restarted(self, event: Event) -> None:
         self._on_resumed(event)

@@ -150,12 +150,14 @@ def _read_summary(run: RunDirectory) -> RunSummary:
     # The tail of a long run may not reach back to `started`, but its steps say that it began.
     if state.journal_state == "queued" and state.step and not any(event.get("type") in _BEGINNINGS for event in tail):
         state.journal_state = "running"
+    # What is `started` in the tail of a run that went on is no more than its last worker.
+    started = state.started if tail and tail[0].get("seq") == 0 else None
     losses = state.metrics.get("train/loss")
     return RunSummary(
         run=run, step=state.step,
         state=with_liveness(state.journal_state, supervised, heartbeat_age(run), beat_age(run)),
         total_steps=state.total_steps or total, last_loss=state.last("train/loss"),
-        started=state.started or _time_in_id(run),
+        started=started or _time_in_id(run),
         recent_losses=tuple(losses.values[-40:]) if losses else (), pipeline=stage_of(run),
     )
 

@@ -65,7 +65,7 @@ def _symptom(id_: str, cause: Cause, sentence: str, fix: str, words: str = "", k
 
 # The order decides where several fit: what says most comes first.
 SYMPTOMS: tuple[Symptom, ...] = (
-    _symptom("nan", "nan", "The loss or a gradient was no number any more.",
+    _symptom("nan", "nan", "The loss or a gradient became NaN.",
              "Lower training.learning_rate, or raise training.warmup_steps.", "", "NonFiniteLossError"),
     # --- memory
     _symptom("shared-memory", "oom", "The shared memory (/dev/shm) is too small for the data loader.",

@@ -41,8 +41,8 @@ class QueueingScreen(WorkbenchScreen):
     """A screen with runs, of which one is `chosen_run`; those that wait in the queue can be moved and held."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("plus,K,shift+up", "queue_move('up')", "Earlier", key_display="+"),
-        Binding("minus,J,shift+down", "queue_move('down')", "Later", key_display="-"),
+        Binding("plus,K,shift+up", "queue_move('up')", "Up", key_display="+"),
+        Binding("minus,J,shift+down", "queue_move('down')", "Down", key_display="-"),
         Binding("h", "queue_hold", "Hold"),
         Binding("h", "queue_release", "Release"),
     ]

@@ -17,7 +17,7 @@ from workbench.engine.runs.deletion import delete_run, size_on_disk
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.escalation import stop_deadline
 from workbench.engine.runs.orders import Answer, pause_run, stop_run
-from workbench.engine.runs.resume import Resumption, prepare_resume
+from workbench.engine.runs.resume import Resumption, prepare_resume, waited_in_queue
 from workbench.engine.runs.state import AT_REST, ENDED, StateName
 from workbench.tui.preflight_words import checks_content, may_be_passed, unwell
 from workbench.tui.run_postmortem import changes_to
@@ -73,7 +73,8 @@ class RunActions(WorkbenchScreen):
         if not wanted:
             return
         it, detail = _it(wanted), await asyncio.to_thread(stop_words, wanted)
-        if await self._agrees(f"Stop {names(wanted)}?", detail, f"Stop {it}", f"Let {it} run"):
+        no = f"Leave {it}" if all(subject.state in ("waiting", "paused") for subject in wanted) else f"Let {it} run"
+        if await self._agrees(f"Stop {names(wanted)}?", detail, f"Stop {it}", no):
             for subject in wanted:
                 self._order(subject.run, "stop", stop_run)
 
@@ -149,7 +150,7 @@ class RunActions(WorkbenchScreen):
 
         def plan(recipe: Recipe) -> Plan:
             made = self.workbench.plan_for(recipe, run.path)
-            around = Surroundings(own_bytes=size_on_disk(run))
+            around = Surroundings(own_bytes=size_on_disk(run), queued=waited_in_queue(run))
             found.extend(() if made.problems else unwell(preflight(made, run.path, around)))
             return made
 
@@ -190,7 +191,8 @@ def stop_words(subjects: Sequence[Subject]) -> str:
         return "It is paused: nothing of it runs. It counts as stopped then, and r can still go on with it."
     hows = dict.fromkeys("it does not start any more" if subject.state == "waiting" else stop_deadline(subject.run)[0]
                          for subject in subjects if subject.state != "paused")
-    return "\n\n".join([*(f"{how[0].upper()}{how[1:]}." for how in hows), "What was saved so far stays."])
+    saved = ["What was saved so far stays."] if any(subject.step for subject in subjects) else []
+    return "\n\n".join([*(f"{how[0].upper()}{how[1:]}." for how in hows), *saved])
 
 
 def question_of(resumption: Resumption, step: int, found: Sequence[PreflightCheck] = ()) -> Content | None:

@@ -122,7 +122,7 @@ class RunsScreen(RunActions, QueueingScreen):
         """What is done to runs is offered where it does something, the queue's keys to who waits in it."""
         if (offered := self.offers(action)) is not None:
             return offered
-        if action == "chat" and self.queue_row is not None:
+        if action == "chat" and self._chosen is not None and not self._chosen.step:
             return False  # it has learned nothing yet
         return action not in _MAY or any(getattr(subject, _MAY[action]) for subject in self.subjects)
 

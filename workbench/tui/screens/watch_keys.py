@@ -68,6 +68,12 @@ class WatchKeys(RunActions):
         follower = self.reader.follower
         return Subject(follower.run, follower.name, follower.state.step, self.reading.worker_lives)
 
+    @property
+    def _has_saved(self) -> bool:
+        """Whether the run has weights to talk to."""
+        return self.reader is not None and self.reading is not None and bool(
+            self.reading.has_model or self.reader.follower.state.checkpoints)
+
     def offer_keys(self) -> None:
         """Other keys at the foot, where others make sense now."""
         # Refreshing builds the footer anew: only when another set of keys makes sense.
@@ -83,11 +89,12 @@ class WatchKeys(RunActions):
             if subject is None or reading is None:
                 return False
             why = reading.postmortem
-            return {"stop": subject.may_stop, "pause": subject.may_pause, "command": subject.state not in AT_REST,
+            return {"stop": subject.may_stop, "pause": subject.may_pause,
+                    "command": subject.state in ("running", "stalled"),
                     "resume": subject.may_resume or resumable(reading.stages), "why": why is not None,
                     "apply": why is not None and bool(why.changes) and subject.may_resume,
                     "open_in_plan": subject.state in AT_REST}[action]
-        if action == "chat" and reading is not None and not reading.objective.generates:
+        if action == "chat" and reading is not None and not (reading.objective.generates and self._has_saved):
             return False
         if action in ("chat", "metric", "pick_metric", "log_scale", "x_axis", "scrub", "next_pane"):
             return self.reader is not None

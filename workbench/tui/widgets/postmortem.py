@@ -82,7 +82,7 @@ def postmortem_lines(postmortem: PostMortem, width: int, roomy: bool, ascii: boo
     after = [] if postmortem.worker_lives else _labelled("Checkpoint", [checkpoint_words(postmortem.checkpoint)])
     after += _labelled("Before", [one_line(attempt_words(attempt), width - _INDENT)
                                   for attempt in postmortem.attempts[-(3 if roomy else 1):]])
-    after += gap
+    after += gap if after or postmortem.evidence else []
     if postmortem.suggestion:
         after += wrapped(f"{'What to do':<{_INDENT}}", sanitise(postmortem.suggestion), width, "$primary", "")
     after += _labelled("Change", [line.truncate(width - _INDENT, ellipsis=not ascii)
@@ -100,6 +100,8 @@ def last_lines(texts: Sequence[str], width: int, most: int) -> list[str]:
         parts = textwrap.wrap(one_line(text, width * most), max(width, 10))
         if kept and len(kept) + len(parts) > most:
             break
+        if len(parts) > most:
+            parts[most - 1] = one_line(" ".join(parts[most - 1:]), max(width, 10))  # says that there is more
         kept = parts[:most] + kept
     return kept
 

@@ -8,7 +8,8 @@ from textual.widgets import Static
 
 from workbench.engine.runs.directory import RunDirectory
 from workbench.engine.runs.series import MetricSeries
-from workbench.engine.runs.state import STALL_SECONDS, RunState
+from workbench.engine.runs.stalling import stall_words
+from workbench.engine.runs.state import RunState
 from workbench.engine.runs.store import RunFollower
 from workbench.engine.text import one_line, sanitise
 from workbench.tui.format import STATE_STYLES, count, duration, gib, number
@@ -248,11 +249,3 @@ def _ending(follower: RunFollower, reading: Reading) -> list[Content]:
     if suggestion:
         lines.append(Content.assemble(("What to do: ", "$primary"), sanitise(suggestion)))
     return lines
-
-
-def stall_words(silent: str) -> tuple[str, str]:
-    """Of a stalled run what is wrong, and what to do."""
-    explanation = f"Its {silent or 'supervisor'} has given no sign of life for {STALL_SECONDS:.0f} seconds or more."
-    if silent == "worker":
-        return explanation, "It may be in a long computation or hang: wait, or end it with s; r then goes on."
-    return explanation, "See the log; the machine may be out of memory or its disk may hang."
