@@ -248,4 +248,5 @@ def test_what_does_not_fit_fails_before_a_step(workbench: RunCommand, tmp_path: 
     shown = json.loads(result.stdout)
     assert (shown["state"], shown["cause"], shown["step"], shown["losses"]) == ("failed", "oom", 0, [])
     assert "before the first step, in forward and backward of the longest rows (8 rows of" in shown["explanation"]
-    assert "per_device_train_batch_size" in shown["suggestion"]
+    assert shown["suggested_changes"] == {"training.per_device_train_batch_size": 4,
+                                          "training.gradient_accumulation_steps": 2}
