@@ -16,11 +16,10 @@ from workbench.engine.atomic import write_atomic, write_json
 from workbench.engine.paths import assets_dir
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import recipe_to_yaml
-from workbench.engine.runs.artefacts import step_of
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
+from workbench.engine.runs.going_on import newest_checkpoint, step_of
 from workbench.engine.runs.journal import Journal
 from workbench.engine.runs.launcher import resolve_recipe
-from workbench.engine.runs.resumable import newest_resumable
 from workbench.engine.runs.store import RunFollower
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # read when torch is loaded, before the worker could say so
@@ -55,9 +54,8 @@ def make_run(recipe: Recipe) -> RunDirectory:
 
 def go_on(run: RunDirectory) -> str | None:
     """What a supervisor does before it starts the next worker: the newest checkpoint, said in the journal."""
-    checkpoint = newest_resumable(run)
-    path = f"checkpoints/{checkpoint.name}" if checkpoint is not None else None
-    step = step_of(checkpoint) if checkpoint is not None else 0
+    path, _ = newest_checkpoint(run)
+    step = 0 if path is None else step_of(path)
     with Journal(run.events) as journal:
         journal.append("restarted", step=step, checkpoint=path)
     return path

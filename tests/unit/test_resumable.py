@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
+from workbench.engine.atomic import write_json
 from workbench.engine.catalog.models import resolve_model
 from workbench.engine.paths import assets_dir
 from workbench.engine.recipe import Recipe
 from workbench.engine.recipe_file import parse_recipe
 from workbench.engine.runs import resumable
 from workbench.engine.runs.directory import RunDirectory, create_run_directory
-from workbench.engine.runs.manifest import write_complete
-from workbench.engine.runs.resumable import TRAINING_STATE, facts, faults, newest_resumable, notes
+from workbench.engine.runs.going_on import newest_checkpoint
+from workbench.engine.runs.manifest import MANIFEST, write_complete
+from workbench.engine.runs.resumable import TRAINING_STATE, facts, faults, notes
+from workbench.engine.runs.store import read_json
 
 RECIPE = """\
 model: {folder}/model
@@ -59,7 +62,15 @@ def test_what_leaves_it_the_same_run(overrides: tuple[str, ...], saved: tuple[Ru
     recipe = recipe_with(folder, *overrides)
     assert faults(run, recipe, checkpoint) == ()
     assert notes(run, recipe, checkpoint) == ()
-    assert newest_resumable(run) == checkpoint
+    assert newest_checkpoint(run) == (f"checkpoints/{checkpoint.name}", [])
+
+
+def test_the_micro_batch_belongs_to_kto(saved: tuple[RunDirectory, Path, Path]) -> None:
+    run, checkpoint, folder = saved
+    manifest = read_json(checkpoint / MANIFEST)
+    write_json(checkpoint / MANIFEST, {**manifest, "settings": {**manifest["settings"], "objective": "kto"}})
+    halved = ("objective=kto", "training.per_device_train_batch_size=2", "training.gradient_accumulation_steps=4")
+    assert any("another training" in fault for fault in faults(run, recipe_with(folder, *halved), checkpoint))
 
 
 @pytest.mark.parametrize(("overrides", "sentence"), [
@@ -119,4 +130,4 @@ def test_damage_and_an_earlier_format_are_named(saved: tuple[RunDirectory, Path,
     write_complete(old, lambda partial: (partial / "optimizer.pt").write_text("all") and None, {"step": 60})
     assert "earlier version" in faults(run, recipe, old)[0]
     assert faults(run, recipe, run.checkpoints / "step-00000070") == ("There is no checkpoint step-00000070.",)
-    assert newest_resumable(run) is None
+    assert newest_checkpoint(run)[0] is None

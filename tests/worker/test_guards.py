@@ -163,6 +163,16 @@ def test_a_batch_without_a_trained_token_is_an_alert(tmp_path: Path) -> None:
     assert [check for check, *_ in listener.checks] == ["frozen"]
 
 
+def test_a_model_that_has_collapsed_is_told(tmp_path: Path) -> None:
+    def collapse(trainer: Trainer) -> None:
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:
+                parameter.register_hook(lambda gradient: gradient * (trainer.state.global_step < 2))
+
+    listener = guarded(tmp_path, max_steps=PATIENCE + 3, spoil=collapse)
+    assert [step for step, message in listener.alerts if "the model has collapsed" in message] == [PATIENCE + 2]
+
+
 def test_answers_that_all_earn_the_same_are_waited_for_and_told(tmp_path: Path) -> None:
     listener = guarded(tmp_path, "rlhf", max_steps=PATIENCE + 2, settings={
         "rlhf": {"reward": "json", "num_generations": 2, "max_completion_length": 2}})

@@ -80,11 +80,13 @@ def decide(failure: Failure, recipe: Mapping[str, Any], attempts: Attempts) -> R
     batch, steps = training.get(_BATCH), training.get(_ACCUMULATION)
     out_of_memory = failure.cause == "oom"
     if out_of_memory and allowed.get("halve_batch"):
-        fewest = 2 if recipe.get("objective") == "kto" else 1  # as objective_checks.py asks for
-        if isinstance(batch, int) and isinstance(steps, int) and batch % 2 == 0 and batch // 2 >= fewest:
+        # KTO estimates its KL term within a micro-batch.
+        same_training = recipe.get("objective") != "kto"
+        if same_training and isinstance(batch, int) and isinstance(steps, int) and batch > 1 and batch % 2 == 0:
             return Restart(None, None, {f"training.{_BATCH}": batch // 2, f"training.{_ACCUMULATION}": steps * 2})
         if not failure.by_signal:
-            return NoRestart(f"Its batch of {batch} cannot be halved any more.")
+            return NoRestart(f"Its batch of {batch} cannot be halved any more." if same_training else
+                             "KTO with half the batch would be another training.")
     times = allowed.get("resume")
     # The same work on the same GPU would run out of its memory again; a host's memory is shared with others.
     if not isinstance(times, int) or times < 1 or not (

@@ -39,7 +39,7 @@ def stage_of(run: RunDirectory) -> StageOf | None:
 
 
 _STAGES: dict[str, StageOf | None] = {}
-"""What the plans of this process's runs said. A plan is written once, before the supervisor starts."""
+"""What the plans of this process's runs said. A place in a pipeline stays, whatever else of a plan changes."""
 
 
 def _stage_in(plan: Path) -> StageOf | None:

@@ -28,6 +28,8 @@ def delete_run(run: RunDirectory) -> None:
                        "cannot be deleted.", f"Stop it first: workbench stop {run.id}")
     if need := _need_of(run):
         raise RunError(f"{run.id} cannot be deleted: {need}")
+    for leftover in runs_dir().glob(".deleted-*"):
+        shutil.rmtree(leftover, ignore_errors=True)  # of one that was interrupted
     doomed = run.path.with_name(f".deleted-{run.id}")
     lock: int | None = None
     try:

@@ -33,12 +33,12 @@ class RunDirectory:
 
     @property
     def recipe(self) -> Path:
-        """The resolved recipe; written once by the launcher."""
+        """The resolved recipe; the launcher, and who goes on with another one: the old one becomes recipe-<n>.yaml."""
         return self.path / "recipe.yaml"
 
     @property
     def plan(self) -> Path:
-        """What was known at launch: estimate, versions, dataset fingerprint, GPUs; launcher, once."""
+        """What was known at launch: estimate, versions, dataset fingerprint, GPUs; written as the recipe is."""
         return self.path / "plan.json"
 
     @property

@@ -81,12 +81,12 @@ def _less_memory(recipe: "Recipe | None", moment: Moment | None) -> Mending:
 
 
 def _smaller_batch(recipe: "Recipe") -> Mending | None:
-    """The batch by its smallest prime factor, so that accumulation keeps the rows of a step."""
+    """The batch by its smallest prime factor, so that accumulation keeps the rows of a step. KTO estimates its KL term
+    within a micro-batch: with a smaller one it would be another training."""
     training = recipe.training
     batch, accumulation = training.per_device_train_batch_size, training.gradient_accumulation_steps
     factor = next((n for n in range(2, batch + 1) if batch % n == 0), None)
-    fewest = 2 if recipe.objective == "kto" else 1
-    if factor is None or batch // factor < fewest:
+    if factor is None or recipe.objective == "kto":
         return None
     smaller, more = batch // factor, accumulation * factor
     return Mending(f"Micro-batches of {smaller} in place of {batch}, {more} a step in place of {accumulation}: the "

@@ -47,14 +47,6 @@ def facts(recipe: Recipe, model: ModelSource, base_dir: Path | None) -> dict[str
             "dataset_fingerprint": content_fingerprint(recipe, base_dir), "versions": library_versions()}
 
 
-def newest_resumable(run: RunDirectory) -> Path | None:
-    """The run's newest checkpoint that verifies and can be gone on from."""
-    for checkpoint in sorted(run.checkpoints.glob("step-*"), reverse=True):
-        if next(damage(checkpoint), None) is None:
-            return checkpoint
-    return None
-
-
 def faults(run: RunDirectory, recipe: Recipe, checkpoint: Path) -> tuple[str, ...]:
     """Sentences that say why the run cannot go on from a checkpoint of its own with this recipe; none when it can.
 
@@ -118,6 +110,9 @@ def _of_settings(before: Mapping[str, Any], recipe: Recipe, step: int) -> Iterat
         if rows != recipe.effective_batch_size:
             yield (f"A step took {rows} rows (per_device_train_batch_size × gradient_accumulation_steps), and would "
                    f"take {recipe.effective_batch_size}.")
+        elif recipe.objective == "kto":
+            yield ("KTO estimates its KL term within a micro-batch, so with another per_device_train_batch_size it "
+                   "would be another training.")
     # One of the last step is gone on from: its worker may have died over saving the result.
     if 0 < recipe.training.max_steps < step:
         yield f"training.max_steps is {recipe.training.max_steps}, and the checkpoint is of step {step}."

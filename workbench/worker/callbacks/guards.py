@@ -35,17 +35,18 @@ class GuardsCallback(TrainerCallback):
         self._reporter = reporter
         self._frozen: Fingerprints | None = None
         self._first: _FirstStep | None = None
-        self._still = self._same_rewards = 0
+        self._still = self._same_rewards = self._without_gradient = 0
         self._step_before = -1
         self._began_at = 0
 
     def remember(self) -> dict[str, Any]:
         """What a resumed run goes on counting."""
-        return {"same_rewards": self._same_rewards}
+        return {"same_rewards": self._same_rewards, "without_gradient": self._without_gradient}
 
     def recall(self, memory: dict[str, Any]) -> None:
         """Go on with what `remember` gave."""
         self._same_rewards = memory["same_rewards"]
+        self._without_gradient = memory.get("without_gradient", 0)
 
     def watch(self, trainer: Trainer) -> None:
         """Look at every batch that the trainer's collator makes. Before training: its loader keeps the collator."""
@@ -100,15 +101,26 @@ class GuardsCallback(TrainerCallback):
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                logs: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
-        """Reinforcement learning learns from differences between the answers to a prompt."""
+        """Say so when nothing is learned any more: a collapsed model has no gradient, and reinforcement learning learns
+        from differences between the answers to a prompt."""
         share = (logs or {}).get("frac_reward_zero_std")
         if share is None:
+            self._see_gradient((logs or {}).get("grad_norm"), state.global_step)
             return
         self._same_rewards = self._same_rewards + 1 if share >= 1 else 0
         if self._same_rewards == PATIENCE:
             self._alert(f"In the last {PATIENCE} logged steps all answers to a prompt earned the same reward, so "
                         "nothing was learned from them. Check rlhf.reward, or raise rlhf.temperature.",
                         state.global_step)
+
+    def _see_gradient(self, norm: float | None, step: int) -> None:
+        if norm is None:
+            return
+        self._without_gradient = self._without_gradient + 1 if norm == 0 else 0
+        if self._without_gradient == PATIENCE:
+            self._alert(f"In the last {PATIENCE} logged steps the gradient was exactly 0, so nothing is learned any "
+                        "more: the model has collapsed. Lower training.learning_rate, and go on from an earlier "
+                        "checkpoint (resume --from STEP) or begin anew.", step)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl,
                      model: PreTrainedModel | None = None, **kwargs: Any) -> None:
