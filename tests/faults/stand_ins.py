@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +163,11 @@ def any_plan(recipe: Recipe) -> Plan:
     return make_plan(recipe, None, [], host_snapshot())
 
 
+def token_in(arguments: Sequence[str]) -> str | None:
+    """The token of the request that a supervisor is started with; None for one that begins."""
+    return arguments[arguments.index("--resume") + 1] if "--resume" in arguments else None
+
+
 StandIn = Callable[[str], None]
 
 
@@ -170,6 +175,6 @@ def use_stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """Makes supervisors that the engine starts itself get this work instead of training."""
     def use(work: str) -> None:
         monkeypatch.setattr(launcher, "supervisor_command",
-                            lambda run, arguments: supervisor_command(run, work, *arguments[1:]))
+                            lambda run, arguments: supervisor_command(run, work, token_in(arguments)))
 
     return use

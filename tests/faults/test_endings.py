@@ -109,8 +109,11 @@ def test_a_worker_that_leaves_without_a_word(home: Path) -> None:
 
 
 def test_a_worker_that_hangs_in_native_code_says_where(home: Path) -> None:
-    # PyDLL keeps the interpreter's lock: no thread of the worker can give a sign of life any more.
-    ending = end_of("import ctypes\ndef waits_for_ever():\n    ctypes.PyDLL(None).sleep(600)\nwaits_for_ever()",
+    # PyDLL keeps the interpreter's lock: no thread of the worker can give a sign of life any more. A mutex taken twice
+    # waits on, whatever signal comes.
+    ending = end_of("import ctypes\nlibrary = ctypes.PyDLL(None)\nmutex = ctypes.create_string_buffer(64)\n"
+                    "def waits_for_ever():\n    library.pthread_mutex_lock(mutex)\n"
+                    "    library.pthread_mutex_lock(mutex)\nwaits_for_ever()",
                     on_failure={"resume": 1, "hang_minutes": 0.05})
     assert (ending["outcome"], ending["cause"], ending["symptom"]) == ("failed", "hang", "hang")
     assert "no sign of life for 0.05 minutes" in ending["explanation"]

@@ -17,6 +17,7 @@ from tests.faults.stand_ins import (
     new_chain,
     supervise,
     supervisor_command,
+    token_in,
     trained,
     use_stand_in,
     wait_for,
@@ -100,7 +101,7 @@ def test_a_stage_without_supervisor_does_not_hang_the_chain(home: object, stand_
     def broken(run: RunDirectory, arguments: list[str]) -> list[str]:
         if run == second:
             return [sys.executable, "-c", "import sys; sys.exit('no memory for it')"]
-        return supervisor_command(run, FINISHES, *arguments[1:])
+        return supervisor_command(run, FINISHES, token_in(arguments))
 
     monkeypatch.setattr(launcher, "supervisor_command", broken)
     with pytest.raises(RunError) as error:
@@ -120,7 +121,7 @@ def test_a_launch_whose_later_stage_fails_to_start_says_so(home: object, monkeyp
     def broken(run: RunDirectory, arguments: list[str]) -> list[str]:
         if run.name == "chain-2-dpo":
             return [sys.executable, "-c", "import sys; sys.exit('no memory for it')"]
-        return supervisor_command(run, FINISHES, *arguments[1:])
+        return supervisor_command(run, FINISHES, token_in(arguments))
 
     monkeypatch.setattr(launcher, "supervisor_command", broken)
     recipe = parse_recipe("""\

@@ -119,7 +119,7 @@ class RunState:
     repeated: int = 0
     """Lines that stood in the journal again, or out of order."""
     waited: bool = False
-    """Whether it waits, or came to rest while it did: no worker was started since."""
+    """Whether it waits in the queue, or came to rest while it did: no worker was started since."""
     _seq: int = -1
 
     def apply(self, event: Event) -> None:
@@ -153,7 +153,7 @@ class RunState:
 
     def _on_waiting(self, event: Event) -> None:
         self.journal_state = "waiting"
-        self.waited = True
+        self.waited = "run" not in event  # else for the stage before it
         self.phase = str(event.get("reason", ""))
 
     def _on_started(self, event: Event) -> None:

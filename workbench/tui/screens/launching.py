@@ -73,6 +73,10 @@ class LaunchingScreen(RehearsingScreen):
         if plan is not None and (check is None or check.done):
             self.launch_plan(plan, base_dir)
 
+    def still_shows(self, plan: Plan) -> bool:
+        """Whether the plan's recipe is still what the screen shows."""
+        return True
+
     def forget_launch(self) -> bool:
         """What waits to be launched is not to be launched; says whether anything waited."""
         waited = self._waiting_for_check is not None or self._preflighting is not None
@@ -86,7 +90,7 @@ class LaunchingScreen(RehearsingScreen):
         agreed, self._preflight_agreed = self._preflight_agreed, False
         # A plan that cannot run is refused by the launch, in one sentence.
         found = [] if plan.problems or agreed else unwell(await self._look(plan, base_dir))
-        if self._preflighting is not plan:
+        if self._preflighting is not plan or not self.still_shows(plan):
             return  # it was changed, or not wanted any more
         if bad or found:
             passable = may_be_passed(found)

@@ -89,6 +89,10 @@ class PlanScreen(RecipeFileScreen):
         """GPUs may have become free meanwhile."""
         self._replan()
 
+    def still_shows(self, plan: Plan) -> bool:
+        """By the form itself: what was typed a moment ago is in it, though its message is still on the way."""
+        return self.query_one(PlanForm).recipe == plan.recipe
+
     @on(PlanForm.Edited)
     def _edited(self, event: PlanForm.Edited) -> None:
         if event.recipe != self.recipe:

@@ -102,6 +102,11 @@ class PlanForm(VerticalScroll, can_focus=False):
                 field.set_class(not matters, "unused")
             before = field or before
 
+    @property
+    def recipe(self) -> Recipe:
+        """The last recipe that held; the screen may not have heard of it yet."""
+        return self._recipe
+
     def load(self, recipe: Recipe) -> None:
         """Show another recipe."""
         self._recipe = recipe
