@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RunCommand
+from tests.faults.small_disk import small_home
 from workbench.engine.runs.control import ControlReader, send_command
 from workbench.engine.runs.directory import RunDirectory
-from workbench.engine.runs.liveness import ProcessIdentity, lock_holder
+from workbench.engine.runs.liveness import lock_holder
 from workbench.engine.runs.manifest import verify
-from workbench.engine.runs.store import RunFollower, list_runs, read_json
+from workbench.engine.runs.store import RunFollower, list_runs
 
 pytestmark = pytest.mark.slow
 
@@ -39,19 +40,8 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
 @pytest.fixture
 def small_disk(home: Path) -> Iterator[Path]:
     """The home on a file system that holds one checkpoint and not two."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    home.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=90m", "tmpfs", str(home)], capture_output=True,
-                             text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield home
-    for status in home.glob("runs/*/status.json"):
-        for role in ("supervisor", "worker"):
-            if (found := ProcessIdentity.from_json(read_json(status).get(role))) is not None:
-                found.signal(9)
-    subprocess.run(["umount", "-l", str(home)], check=True)
+    with small_home(home, "90m") as small:
+        yield small
 
 
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written(small_disk: Path, workbench: RunCommand,

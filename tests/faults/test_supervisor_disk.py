@@ -2,15 +2,14 @@
 
 import errno
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.faults.stand_ins import TRAINS, WORKER, identity, look, new_run, supervise, trained, wait_for
+from tests.faults.small_disk import small_home
+from tests.faults.stand_ins import TRAINS, WORKER, look, new_run, supervise, trained, wait_for
 from workbench.cli_support import last_lines
 from workbench.engine.errors import RunError
 from workbench.engine.runs import aftermath
@@ -30,19 +29,8 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def small_disk(home: Path) -> Iterator[Path]:
     """The home on a file system of four megabytes."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    home.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(home)], capture_output=True,
-                             text=True)
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
-    yield home
-    for status in home.glob("runs/*/status.json"):
-        for role in ("supervisor", "worker"):
-            if (found := identity(RunDirectory(status.parent), role)) is not None:
-                found.signal(9)
-    subprocess.run(["umount", "-l", str(home)], check=True)
+    with small_home(home, "4m") as small:
+        yield small
 
 
 def fill(path: Path) -> None:
@@ -183,6 +171,7 @@ def test_who_cannot_say_that_it_goes_on_moves_nothing(small_disk: Path) -> None:
     assert look(run).name == "paused"
     (small_disk / "others").unlink()
     process = supervise(run, TRAINS, "0a")
-    wait_for(lambda: saved_steps(run)[-1] == saved[-1] and list(run.checkpoints.glob("abandoned-*")))
+    wait_for(lambda: saved_steps(run)[-1] == saved[-1] and list(run.checkpoints.glob("abandoned-*"))
+             and look(run).name == "running")
     stop_run(run)
     assert process.wait(20) == 0
